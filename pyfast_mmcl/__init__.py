@@ -1,0 +1,36 @@
+"""Exact, fast kernels and readable methods for multimodal continual learning and deep clustering.
+
+Importing the package compiles nothing, needs no GPU and does not import torch: names are resolved on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pyfast_mmcl.ops.knn import PackedRows, knn, lloyd_step, nearest
+    from pyfast_mmcl.train.learner import Learner
+
+_HOME = {
+    "knn": "pyfast_mmcl.ops.knn",
+    "PackedRows": "pyfast_mmcl.ops.knn",
+    "nearest": "pyfast_mmcl.ops.knn",
+    "lloyd_step": "pyfast_mmcl.ops.knn",
+    "Learner": "pyfast_mmcl.train.learner",
+}
+_ROOMS = ("ops", "losses", "models", "metrics", "data", "train", "continual", "clustering", "report")
+
+__all__ = ["__version__", "knn", "PackedRows", "nearest", "lloyd_step", "Learner", *_ROOMS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,1 @@
+"""Methods that bring knowledge from outside the data, such as texts or a vocabulary."""

@@ -1,0 +1,1 @@
+"""Methods whose prior is that neighbours share a cluster."""

@@ -1,0 +1,1 @@
+"""Methods that train on their own confident assignments."""

@@ -1,0 +1,1 @@
+"""Methods whose prior is the structure of the data: manifolds, graphs, subspaces."""

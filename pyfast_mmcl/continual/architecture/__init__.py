@@ -1,0 +1,1 @@
+"""Methods that give new tasks parameters of their own: adapters, masks, columns."""

@@ -1,0 +1,1 @@
+"""Methods in which an earlier or frozen model teaches the current one."""

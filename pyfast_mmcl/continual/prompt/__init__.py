@@ -1,0 +1,1 @@
+"""Methods that learn prompts for a frozen backbone."""

@@ -1,0 +1,1 @@
+"""Methods that keep old knowledge by penalising change of parameters or outputs."""

@@ -1,0 +1,1 @@
+"""Methods that mix stored or generated examples of earlier tasks into training."""

@@ -1,0 +1,1 @@
+"""Multimodal batches, streams and scenarios."""

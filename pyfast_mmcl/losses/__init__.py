@@ -1,0 +1,1 @@
+"""Objectives made of ops: contrastive, distillation and clustering terms."""

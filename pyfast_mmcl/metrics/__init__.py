@@ -1,0 +1,1 @@
+"""Measures of continual learning, clustering and retrieval."""

@@ -1,0 +1,1 @@
+"""Things with weights: encoders, fusion, heads, adapters, prompts, masks, generators."""
