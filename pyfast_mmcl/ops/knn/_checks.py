@@ -1,0 +1,88 @@
+"""Input checks shared by the kNN ops, and the way from NumPy to torch and back."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..._errors import InputError, unknown_name
+
+METRICS = ("l2", "ip", "cosine")
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def as_tensor(x: Any, name: str) -> Tensor:
+    """A tensor that shares memory with ``x`` (tensor, array or memory map); anything else is an InputError."""
+    if isinstance(x, Tensor):
+        return x.detach()
+    if not isinstance(x, np.ndarray):
+        raise InputError(f"{name}: expected a torch tensor or a NumPy array, got {type(x).__name__}.")
+    if x.dtype.kind not in "fiu" or not x.dtype.isnative:
+        raise InputError(
+            f"{name}: expected float32, float16 or bfloat16 values, got dtype {x.dtype}; convert with .astype(np.float32)."
+        )
+    if any(s < 0 for s in x.strides) or any(s % x.itemsize for s in x.strides):
+        x = np.ascontiguousarray(x)  # torch has no negative or unaligned strides
+    with warnings.catch_warnings():
+        # A read-only memory map is read and never written here, which torch cannot know.
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(x)
+
+
+def as_rows(x: Any, name: str) -> Tensor:
+    """``x`` as a floating tensor [rows, features], features ≥ 1."""
+    t = as_tensor(x, name)
+    if t.ndim != 2:
+        raise InputError(f"{name}: expected shape [rows, features], got {list(t.shape)}.")
+    if t.dtype not in FLOATS:
+        raise InputError(f"{name}: expected float32, float16, bfloat16 or float64, got {t.dtype}; convert with .float().")
+    if t.shape[1] < 1:
+        raise InputError(f"{name}: expected at least one feature, got shape {list(t.shape)}.")
+    return t
+
+
+def check_pair(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
+    """Both sides must agree in features, device and precision class (float64 is not mixed with the others)."""
+    if a.shape[1] != b.shape[1]:
+        raise InputError(
+            f"{name_a} and {name_b}: expected the same number of features, got {a.shape[1]} and {b.shape[1]}."
+        )
+    if a.device != b.device:
+        raise InputError(f"{name_a} is on {a.device} and {name_b} on {b.device}; move one with .to(device).")
+    if (a.dtype == torch.float64) != (b.dtype == torch.float64):
+        raise InputError(f"{name_a} is {a.dtype} and {name_b} {b.dtype}; convert both to one of them.")
+
+
+def check_finite(x: Tensor, name: str) -> None:
+    """Raise InputError naming the first row with NaN or infinity."""
+    for start in range(0, x.shape[0], 65536):
+        bad = ~torch.isfinite(x[start : start + 65536]).all(dim=1)
+        if bad.any():
+            row = start + int(bad.nonzero()[0, 0])
+            raise InputError(f"{name}: expected finite values, row {row} has NaN or infinity; drop or repair such rows.")
+
+
+def check_metric(metric: str) -> str:
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    return metric
+
+
+def check_k(k: Any) -> int:
+    try:
+        k = operator.index(k)
+    except TypeError:
+        raise InputError(f"k: expected an integer ≥ 1, got {k!r}.") from None
+    if k < 1:
+        raise InputError(f"k: expected an integer ≥ 1, got {k}.")
+    return k
+
+
+def like(result: Tensor, numpy: bool) -> Any:
+    """``result`` as the kind the caller works with."""
+    return result.numpy() if numpy else result
