@@ -1,0 +1,66 @@
+"""Hash keys: random numbers that depend on (seed, example id) alone.
+
+splitmix64 (Steele, Lea and Flood, OOPSLA 2014). It is a bijection of 64-bit words, so two ids never share a key.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfast_mmcl._errors import InputError
+
+_GAMMA = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+_WORD = (1 << 64) - 1
+
+
+def reservoir_keys(seed: int, index: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    """64-bit hash of (seed, global example id): ``keys = mix(index · γ + mix(seed))``.
+
+    Keeping the M examples with the largest keys is a uniform sample without replacement of everything ever offered,
+    whatever the order, the batch size, the number of processes or the interruptions.
+
+    index [N] (any shape): integers, torch on any device or NumPy. Returns int64 of the same shape and kind, all
+    distinct for distinct ids. Raises InputError for an index that is not of an integer type.
+    """
+    if isinstance(index, np.ndarray):
+        return reservoir_keys(seed, torch.from_numpy(np.ascontiguousarray(index))).numpy()
+    if not isinstance(index, Tensor) or index.is_floating_point() or index.dtype == torch.bool:
+        got = getattr(index, "dtype", type(index).__name__)
+        raise InputError(f"index: expected integer example ids, got {got}; convert with .to(torch.int64).")
+    word = index.to(torch.int64) * _signed(_GAMMA) + _signed(_mix(seed))
+    word = (word ^ _shift(word, 30)) * _signed(_MIX_1)
+    word = (word ^ _shift(word, 27)) * _signed(_MIX_2)
+    return word ^ _shift(word, 31)
+
+
+def hash_uniform(seed: int, index: Tensor) -> Tensor:
+    """Uniform numbers in [0, 1) that depend on (seed, id) alone; index integers [N] → float64 [N]."""
+    return _shift(reservoir_keys(seed, index), 11).to(torch.float64) * 2.0**-53
+
+
+def fold_seed(seed: int, *path: int) -> int:
+    """One seed in [0, 2^63) for a place such as (task, epoch, step) under ``seed``; neighbours are unrelated."""
+    word = _mix(seed)
+    for step in path:
+        word = _mix(word ^ (step & _WORD))
+    return word >> 1
+
+
+def _mix(word: int) -> int:
+    word = (word + _GAMMA) & _WORD
+    word = ((word ^ (word >> 30)) * _MIX_1) & _WORD
+    word = ((word ^ (word >> 27)) * _MIX_2) & _WORD
+    return word ^ (word >> 31)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >= 1 << 63 else word
+
+
+def _shift(word: Tensor, bits: int) -> Tensor:
+    # int64 shifts copy the sign bit; a logical shift clears the copies.
+    return (word >> bits) & ((1 << (64 - bits)) - 1)
