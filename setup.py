@@ -48,7 +48,8 @@ class CMakeBuild(build_ext):
         cuda = setting("PYFAST_CUDA", ("AUTO", "ON", "OFF"))
         require_compiler()
         module = ROOT / self.get_ext_fullpath(ext.name)
-        folder = ROOT / self.build_temp / f"cmake-cuda-{cuda.lower()}"
+        # one folder for every kind of build, unlike setuptools' own: a second build is incremental
+        folder = ROOT / "build" / f"cmake-{self.plat_name}-{sys.implementation.cache_tag}-cuda-{cuda.lower()}"
         definitions = {
             # pip's isolated ninja is gone by the next build, so a cached path to it must be overwritten
             "CMAKE_MAKE_PROGRAM": shutil.which("ninja"),
@@ -61,7 +62,9 @@ class CMakeBuild(build_ext):
         flags = [f"-D{name}={value}" for name, value in definitions.items()]
         flags += shlex.split(os.environ.get("CMAKE_ARGS", ""))
         self.cmake("configure", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *flags)
-        self.cmake("build", "--build", str(folder), "--target", "_C", "--parallel", str(self.parallel or os.cpu_count()))
+        self.cmake(
+            "build", "--build", str(folder), "--target", "_C", "--parallel", str(self.parallel or os.cpu_count())
+        )
 
     def cmake(self, step: str, *arguments: str) -> None:
         program = shutil.which("cmake")
