@@ -1,1 +1,22 @@
 """Multimodal batches, streams and scenarios."""
+
+from pyfast_mmcl.data.batch import Batch, cat
+from pyfast_mmcl.data.digits import digits_stream
+from pyfast_mmcl.data.loader import Loader
+from pyfast_mmcl.data.records import Records, RowRecords
+from pyfast_mmcl.data.scenario import SCENARIOS, Scenario, get_scenario
+from pyfast_mmcl.data.stream import Stream, Task
+
+__all__ = [
+    "Batch",
+    "cat",
+    "Loader",
+    "Records",
+    "RowRecords",
+    "SCENARIOS",
+    "Scenario",
+    "get_scenario",
+    "Stream",
+    "Task",
+    "digits_stream",
+]

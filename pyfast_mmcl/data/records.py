@@ -1,0 +1,175 @@
+"""Datasets of modality dictionaries: columns in memory, or any indexable object read row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfast_mmcl._errors import InputError
+
+TARGET = "target"
+
+
+class Records:
+    """N examples as one tensor per modality: batches are gathered without a Python loop over rows.
+
+    modalities  {name: [N, …]} tensors or NumPy arrays; target [N] or [N, S] integers;
+    present     {name: bool [N]} for modalities that some rows lack (default: nothing is missing).
+    Raises InputError for unequal lengths, no rows, or NaN and infinity in rows that are present.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Tensor | np.ndarray],
+        target: Tensor | np.ndarray,
+        *,
+        present: Mapping[str, Tensor | np.ndarray] | None = None,
+    ) -> None:
+        self.target = as_target(target)
+        self.columns = {name: torch.as_tensor(column) for name, column in modalities.items()}
+        rows = len(self.target)
+        if not self.columns:
+            raise InputError("records: expected at least one modality, got none.")
+        if TARGET in self.columns:
+            raise InputError(f"records: {TARGET!r} is no modality name; pass the labels as target=.")
+        unknown = set(present or {}) - set(self.columns)
+        if unknown:
+            raise InputError(
+                f"records: present names {sorted(unknown)}, which are no modalities ({sorted(self.columns)})."
+            )
+        self.present = {
+            name: torch.as_tensor((present or {}).get(name, np.ones(rows, bool))).to(torch.bool)
+            for name in self.columns
+        }
+        for name, column in self.columns.items():
+            if len(column) != rows or len(self.present[name]) != rows:
+                raise InputError(
+                    f"records: target has {rows} rows, modality {name!r} has {len(column)}; give equal lengths."
+                )
+            check_finite(name, column, self.present[name])
+
+    @classmethod
+    def stack(cls, dataset: Any) -> Records:
+        """Read every row of an indexable dataset once and keep the columns in memory."""
+        rows = RowRecords(dataset)
+        inputs, present, target = rows.gather(torch.arange(len(rows)))
+        return cls(inputs, target, present=present)
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        """Example ``row`` as a dictionary of its modalities and its target."""
+        shown = {name: column[row] for name, column in self.columns.items() if self.present[name][row]}
+        return {**shown, TARGET: self.target[row]}
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.columns)
+
+    def gather(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Inputs, presence and target of ``rows`` [B]; a missing modality is zeros."""
+        inputs, present = {}, {}
+        for name, column in self.columns.items():
+            present[name] = self.present[name][rows]
+            inputs[name] = blank(column[rows], present[name])
+        return inputs, present, self.target[rows]
+
+
+class RowRecords:
+    """Any indexable dataset whose rows are dictionaries {modality: array, …, "target": label}.
+
+    A row lacks a modality when its key is absent or None. Without ``target`` [N] the dataset is read through once to
+    learn labels and modalities; with it, the modalities are those of row 0 and rows are read only when needed.
+    """
+
+    def __init__(self, dataset: Any, *, target: Tensor | np.ndarray | None = None) -> None:
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise InputError(f"dataset: expected len() and indexing by row, got {type(dataset).__name__}.")
+        if len(dataset) == 0:
+            raise InputError("dataset: expected at least one row, got an empty dataset.")
+        self.dataset = dataset
+        scanned = self._read(torch.arange(len(dataset) if target is None else 1))
+        self._like = {
+            name: torch.as_tensor(value)
+            for row in reversed(scanned)
+            for name, value in row.items()
+            if name != TARGET and value is not None
+        }
+        if target is None:
+            target = torch.stack([torch.as_tensor(row[TARGET]) for row in scanned])
+        self.target = as_target(target)
+        if len(self.target) != len(dataset):
+            raise InputError(f"dataset: {len(dataset)} rows but {len(self.target)} targets; give one target per row.")
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self._like)
+
+    def gather(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Inputs, presence and target of ``rows`` [B]; a missing modality is zeros."""
+        read = self._read(rows)
+        inputs, present = {}, {}
+        for name, like in self._like.items():
+            values = [row.get(name) for row in read]
+            present[name] = torch.tensor([value is not None for value in values])
+            filled = [torch.zeros_like(like) if value is None else torch.as_tensor(value) for value in values]
+            if any(value.shape != like.shape for value in filled):
+                shapes = sorted({tuple(value.shape) for value in filled})
+                raise InputError(
+                    f"dataset: modality {name!r} has rows of shapes {shapes}; pad or resize them to one shape."
+                )
+            inputs[name] = torch.stack(filled)
+        return inputs, present, self.target[rows]
+
+    def _read(self, rows: Tensor) -> list[Mapping[str, Any]]:
+        wanted = rows.tolist()
+        # torch's own protocol for datasets that can fetch many rows at once.
+        fetch = getattr(self.dataset, "__getitems__", None)
+        read = fetch(wanted) if fetch is not None else [self.dataset[row] for row in wanted]
+        for row, values in zip(wanted, read, strict=True):
+            if not isinstance(values, Mapping) or TARGET not in values:
+                got = f"keys {sorted(values)}" if isinstance(values, Mapping) else type(values).__name__
+                raise InputError(f"dataset: row {row} must be a dictionary of modalities with a 'target', got {got}.")
+        return read
+
+
+def as_records(dataset: Any) -> Records | RowRecords:
+    """``dataset`` as it is when it holds columns already, wrapped otherwise."""
+    return dataset if isinstance(dataset, Records | RowRecords) else RowRecords(dataset)
+
+
+def as_target(target: Tensor | np.ndarray | Sequence[int]) -> Tensor:
+    """Labels as int64 [N] or [N, S]; raises InputError for non-integers, negatives and empty input."""
+    column = torch.as_tensor(target)
+    if column.is_floating_point() or column.ndim == 0 or column.numel() == 0:
+        raise InputError(f"target: expected integer labels [N], got {column.dtype} of shape {tuple(column.shape)}.")
+    if int(column.min()) < 0:
+        raise InputError(f"target: expected labels from 0, got {int(column.min())}; shift or drop these rows.")
+    return column.to(torch.int64)
+
+
+def check_finite(name: str, column: Tensor, present: Tensor) -> None:
+    """Raise InputError when a present row of a floating column holds NaN or infinity."""
+    if column.is_floating_point():
+        bad = ~torch.isfinite(column.flatten(1) if column.ndim > 1 else column[:, None]).all(1) & present
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0])
+            raise InputError(
+                f"records: modality {name!r} is not finite in row {row}; clean it or mark the row as missing."
+            )
+
+
+def blank(column: Tensor, present: Tensor) -> Tensor:
+    """Zeros where a row is not present, so that hidden values cannot leak into a model."""
+    if bool(present.all()):
+        return column
+    keep = present.reshape(-1, *[1] * (column.ndim - 1))
+    return torch.where(keep, column, torch.zeros((), dtype=column.dtype))

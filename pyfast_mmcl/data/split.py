@@ -1,0 +1,154 @@
+"""Who gets which row: tasks by class or domain, splits and missing modalities by hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset
+
+from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl.data.records import Records, RowRecords, as_records
+from pyfast_mmcl.ops.sampling import fold_seed, hash_uniform, reservoir_keys
+
+_TRAIN, _VALIDATION, _TEST = 0, 1, 2
+# Separate places in the seed's tree, so that a split and a missing modality never share a random number.
+_SPLIT, _MISSING = 1, 2
+
+
+def join(dataset: Any, test: Any) -> tuple[Records | RowRecords, Tensor | None]:
+    """One set of records and the rows given as test (bool [N]), or None when ``test`` is a share."""
+    records = as_records(dataset)
+    if isinstance(test, float | int) and not isinstance(test, bool):
+        return records, None
+    if isinstance(test, Tensor | np.ndarray | Sequence) and not isinstance(test, Records) and _is_row_choice(test):
+        return records, _row_mask(torch.as_tensor(test), len(records))
+    other = as_records(test)
+    if set(other.modalities) != set(records.modalities):
+        raise InputError(f"test: expected modalities {sorted(records.modalities)}, got {sorted(other.modalities)}.")
+    chosen = torch.arange(len(records) + len(other)) >= len(records)
+    return _concat(records, other), chosen
+
+
+def deal_classes(target: Tensor, n_tasks: int | None, classes: Sequence[Sequence[int]] | None) -> Tensor:
+    """Task of every row [N] by its class; −1 for classes that no task has."""
+    if target.ndim > 1:
+        raise InputError("stream: disjoint labels need one class per row, got sequences; choose generated labels.")
+    seen = target.unique()
+    if (n_tasks is None) == (classes is None):
+        raise InputError("stream: give either n_tasks or classes, the list of classes of every task.")
+    if classes is None:
+        if not 1 <= n_tasks <= len(seen):
+            raise InputError(f"n_tasks: expected 1 to {len(seen)}, the number of classes, got {n_tasks}.")
+        classes = [part.tolist() for part in torch.tensor_split(seen, n_tasks)]
+    task_of_class = torch.full((int(seen[-1]) + 1,), -1)
+    for task, members in enumerate(classes):
+        for label in members:
+            if label not in seen or task_of_class[label] >= 0:
+                why = "no row has it" if label not in seen else "another task has it already"
+                raise InputError(f"classes: class {label} of task {task} cannot be dealt, {why}.")
+            task_of_class[label] = task
+    return task_of_class[target]
+
+
+def deal_domains(n: int, n_tasks: int | None, domains: Tensor | Sequence[int] | None) -> Tensor:
+    """Task of every row [N]: one task per distinct domain, in ascending order."""
+    if domains is None:
+        raise InputError("stream: this scenario deals rows by domain; give domains [N], the domain of every row.")
+    domains = torch.as_tensor(domains)
+    if domains.shape != (n,):
+        raise InputError(f"domains: expected one per row, shape ({n},), got {tuple(domains.shape)}.")
+    found, task_of = domains.unique(return_inverse=True)
+    if n_tasks is not None and n_tasks != len(found):
+        raise InputError(f"n_tasks: expected {len(found)}, the number of domains, got {n_tasks}; leave it out.")
+    return task_of
+
+
+def split_rows(group: Tensor, test_rows: Tensor | None, test: Any, validation: float, seed: int) -> Tensor:
+    """Split of every row (0 train, 1 validation, 2 test), the shares taken within each group [N] by hash order."""
+    for name, share in (("test", test if test_rows is None else 0.0), ("validation", validation)):
+        if not 0 <= share < 1:
+            raise InputError(f"{name}: expected a share in [0, 1), got {share}.")
+    share = 0.0 if test_rows is not None else float(test)
+    if test_rows is not None:
+        group = 2 * group + test_rows
+    rank, size = _rank_in_group(group, reservoir_keys(fold_seed(seed, _SPLIT), torch.arange(len(group))))
+    n_test = (size * share).round()
+    n_validation = ((size - n_test) * validation).round()
+    split = torch.where(rank < n_test, _TEST, torch.where(rank < n_test + n_validation, _VALIDATION, _TRAIN))
+    return split if test_rows is None else torch.where(test_rows, _TEST, split)
+
+
+def drop_modalities(
+    records: Records | RowRecords,
+    task_of: Tensor,
+    sets: Sequence[Sequence[str]] | None,
+    missing: Mapping[str, float] | None,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Presence masks {modality: bool [N]} after modality sets per task and shares of missing rows."""
+    missing = dict(missing or {})
+    for name, share in missing.items():
+        if name not in records.modalities:
+            raise unknown_name("modality", name, records.modalities)
+        if not 0 <= share <= 1:
+            raise InputError(f"missing: expected a share in [0, 1] for {name!r}, got {share}.")
+    n = len(records)
+    if sets is None and not missing:
+        return {}
+    shown = {name: torch.ones(n, dtype=torch.bool) for name in records.modalities}
+    if isinstance(records, Records):
+        shown = {name: mask.clone() for name, mask in records.present.items()}
+    if sets is not None:
+        for name in shown:
+            has = torch.tensor([name in chosen for chosen in sets])
+            shown[name] &= has[task_of.clamp(min=0)]
+    kept = {name: mask.clone() for name, mask in shown.items()}
+    for place, name in enumerate(records.modalities):
+        if name in missing:
+            kept[name] &= hash_uniform(fold_seed(seed, _MISSING, place), torch.arange(n)) >= missing[name]
+    nothing = ~torch.stack(list(kept.values())).any(0)
+    for name in shown:
+        # A row that would lose everything keeps its first modality.
+        kept[name] |= nothing & shown[name]
+        nothing &= ~shown[name]
+    return {name: mask for name, mask in kept.items() if not bool(mask.all())}
+
+
+def _rank_in_group(group: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Position of every row within its group by descending key, and the size of its group."""
+    _, group, count = group.unique(return_inverse=True, return_counts=True)
+    order = keys.argsort(descending=True)
+    order = order[group[order].argsort(stable=True)]
+    start = count.cumsum(0) - count
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order)) - start[group[order]]
+    return rank, count[group]
+
+
+def _is_row_choice(test: Any) -> bool:
+    return isinstance(test, Tensor | np.ndarray) or all(isinstance(row, int) for row in test)
+
+
+def _row_mask(test: Tensor, n: int) -> Tensor:
+    if test.dtype == torch.bool and test.shape == (n,):
+        return test
+    if test.dtype == torch.bool or test.ndim != 1 or test.is_floating_point():
+        raise InputError(f"test: expected bool [{n}] or row numbers, got {test.dtype} of shape {tuple(test.shape)}.")
+    if len(test) and not 0 <= int(test.min()) <= int(test.max()) < n:
+        raise InputError(f"test: expected row numbers from 0 to {n - 1}, got {int(test.min())} to {int(test.max())}.")
+    mask = torch.zeros(n, dtype=torch.bool)
+    mask[test.to(torch.int64)] = True
+    return mask
+
+
+def _concat(a: Records | RowRecords, b: Records | RowRecords) -> Records | RowRecords:
+    target = torch.cat([a.target, b.target])
+    if isinstance(a, Records) and isinstance(b, Records):
+        columns = {name: torch.cat([a.columns[name], b.columns[name]]) for name in a.columns}
+        return Records(columns, target, present={m: torch.cat([a.present[m], b.present[m]]) for m in a.columns})
+    datasets = [r if isinstance(r, Records) else r.dataset for r in (a, b)]
+    return RowRecords(ConcatDataset(datasets), target=target)

@@ -1,0 +1,229 @@
+"""A stream: the examples of a dataset dealt out to a sequence of tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl.data.loader import Loader
+from pyfast_mmcl.data.records import Records, RowRecords, blank
+from pyfast_mmcl.data.scenario import Scenario, get_scenario
+from pyfast_mmcl.data.split import deal_classes, deal_domains, drop_modalities, join, split_rows
+from pyfast_mmcl.ops.sampling import fold_seed
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method may know about a task: its place, name, classes, modalities and number of training rows."""
+
+    id: int
+    name: str
+    classes: tuple[int, ...]
+    modalities: tuple[str, ...]
+    n_train: int
+
+
+class Stream:
+    """T tasks over one set of records; row numbers are the global example ids.
+
+    Built by :meth:`from_dataset`. ``task_of`` [N] and ``split_of`` [N] hold the task (−1: unused) and the position in
+    ``SPLITS`` of every row, ``present`` {modality: bool [N]} narrows the presence given by the records.
+    """
+
+    def __init__(
+        self,
+        records: Records | RowRecords,
+        scenario: Scenario,
+        task_of: Tensor,
+        split_of: Tensor,
+        *,
+        present: Mapping[str, Tensor] | None = None,
+        task_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        self.scenario = scenario
+        self.modalities = records.modalities
+        self.task_of = task_of
+        self._split_of = split_of
+        self._records = records
+        self._present = dict(present or {})
+        self.n_classes = int(records.target.max()) + 1
+        self.class_names = tuple(class_names or map(str, range(self.n_classes)))
+        if len(self.class_names) < self.n_classes:
+            raise InputError(f"class_names: expected {self.n_classes} names, got {len(self.class_names)}.")
+        self.n_classes = len(self.class_names)
+        self.tasks = [self._describe(t, task_names) for t in range(int(task_of.max()) + 1)]
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        scenario: str | Scenario = "cil",
+        n_tasks: int | None = None,
+        classes: Sequence[Sequence[int]] | None = None,
+        domains: Tensor | Sequence[int] | None = None,
+        test: Any = 0.2,
+        validation: float = 0.0,
+        task_order: Sequence[int] | None = None,
+        task_names: Sequence[str] | None = None,
+        task_modalities: Sequence[Sequence[str]] | None = None,
+        missing: Mapping[str, float] | None = None,
+        class_names: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> Stream:
+        """Deal a dataset of modality dictionaries out to tasks.
+
+        dataset          any indexable of {modality: …, "target": label}, or Records (columns in memory)
+        scenario         name, title or Scenario; "disjoint" labels are dealt by class, all others by domain
+        n_tasks, classes number of tasks for an even deal of the ascending classes, or the classes of every task
+        domains          [N] domain of each row (of dataset and test dataset); one task per domain, in ascending order
+        test             share of rows per (task, label), or bool [N] / row numbers, or a second dataset
+        validation       share of the training rows of each (task, label) kept for validation
+        task_order       permutation of the tasks; task_names follow the tasks before the permutation
+        task_modalities  modality set of each task (before the permutation) where the scenario says "per task"
+        missing          {modality: share of rows without it}; a row always keeps at least one modality
+        seed             decides splits and missing modalities by hashing (seed, row): independent of all else
+
+        Raises InputError for empty or contradictory choices.
+        """
+        scenario = get_scenario(scenario)
+        records, test_rows = join(dataset, test)
+        if scenario.labels == "disjoint":
+            task_of = deal_classes(records.target, n_tasks, classes)
+        else:
+            task_of = deal_domains(len(records), n_tasks, domains)
+        n = int(task_of.max()) + 1
+        order = _order(task_order, n)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(n)
+        task_of = torch.where(task_of >= 0, place[task_of], task_of)
+        sets = _modality_sets(scenario, task_modalities, records.modalities, order)
+        group = task_of * (int(records.target.max()) + 1) + _first_label(records.target)
+        return cls(
+            records,
+            scenario,
+            task_of,
+            split_rows(group, test_rows, test, validation, seed),
+            present=drop_modalities(records, task_of, sets, missing, seed),
+            task_names=None if task_names is None else _in_order(task_names, order),
+            class_names=class_names,
+        )
+
+    def loader(
+        self,
+        task: int,
+        split: str = "train",
+        *,
+        seen: bool = False,
+        batch_size: int = 32,
+        seed: int | None = None,
+        epoch: int = 0,
+    ) -> Loader:
+        """Batches of one task, or of all tasks up to it with ``seen``.
+
+        ``seed=None`` keeps the order of the example ids; otherwise the order depends on (seed, task, epoch) alone.
+        Outside training the task id of the rows is −1 where the scenario hides it.
+        """
+        hide = split != "train" and not self.scenario.task_id_at_test
+        rows = self.rows(task, split, seen=seen)
+        return Loader(
+            self,
+            rows,
+            batch_size=batch_size,
+            seed=None if seed is None else fold_seed(seed, task),
+            epoch=epoch,
+            hide_task=hide,
+        )
+
+    def rows(self, task: int, split: str = "train", *, seen: bool = False) -> Tensor:
+        """Global example ids [n] of a split of one task, or of all tasks up to it, in ascending order."""
+        if split not in SPLITS:
+            raise unknown_name("split", split, SPLITS)
+        mine = (self.task_of <= task) & (self.task_of >= 0) if seen else self.task_of == task
+        return (mine & (self._split_of == SPLITS.index(split))).nonzero().flatten()
+
+    def gather(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Inputs, presence and target of ``rows`` [B], after the modalities this stream hides."""
+        inputs, present, target = self._records.gather(rows)
+        for name, mask in self._present.items():
+            present[name] = present[name] & mask[rows]
+            inputs[name] = blank(inputs[name], present[name])
+        return inputs, present, target
+
+    @property
+    def task_classes(self) -> Tensor:
+        """bool [T, C]: the classes of every task."""
+        table = torch.zeros(len(self.tasks), self.n_classes, dtype=torch.bool)
+        for task in self.tasks:
+            table[task.id, list(task.classes)] = True
+        return table
+
+    def fingerprint(self) -> str:
+        """A hash of scenario, labels, tasks, splits, presence and a few rows: checkpoints resume on the same stream."""
+        n = len(self.task_of)
+        inputs, present, _ = self.gather(torch.arange(0, n, max(1, n // 64)))
+        columns = [self._records.target, self.task_of, self._split_of, *self._present.values()]
+        digest = hashlib.sha256(repr((self.scenario, self.n_classes, sorted(inputs))).encode())
+        for column in (*columns, *inputs.values(), *present.values()):
+            digest.update(repr((column.dtype, tuple(column.shape))).encode())
+            digest.update(column.contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def _describe(self, task: int, names: Sequence[str] | None) -> Task:
+        rows = self.rows(task, "train")
+        for split in ("train", "test"):
+            if len(self.rows(task, split)) == 0:
+                raise InputError(f"stream: task {task} has no {split} rows; change the split or the number of tasks.")
+        classes = tuple(self._records.target[self.task_of == task].unique().tolist())
+        shown = tuple(m for m in self.modalities if m not in self._present or bool(self._present[m][rows].any()))
+        return Task(task, names[task] if names else self._task_name(task, classes), classes, shown, len(rows))
+
+    def _task_name(self, task: int, classes: tuple[int, ...]) -> str:
+        if self.scenario.labels == "disjoint" and len(classes) <= 4:
+            return " ".join(self.class_names[c] for c in classes)
+        return f"task {task + 1}"
+
+
+def _first_label(target: Tensor) -> Tensor:
+    # Sequences are stratified by their first token: any stable grouping serves a split.
+    return target if target.ndim == 1 else target[:, 0]
+
+
+def _order(task_order: Sequence[int] | None, n: int) -> Tensor:
+    order = torch.arange(n) if task_order is None else torch.as_tensor(task_order, dtype=torch.int64)
+    if sorted(order.tolist()) != list(range(n)):
+        raise InputError(f"task_order: expected a permutation of 0…{n - 1}, got {order.tolist()}.")
+    return order
+
+
+def _in_order(names: Sequence[str], order: Tensor) -> list[str]:
+    if len(names) != len(order):
+        raise InputError(f"task_names: expected {len(order)} names, got {len(names)}.")
+    return [names[t] for t in order.tolist()]
+
+
+def _modality_sets(
+    scenario: Scenario, sets: Sequence[Sequence[str]] | None, modalities: tuple[str, ...], order: Tensor
+) -> list[Sequence[str]] | None:
+    if (sets is not None) != (scenario.modalities == "per task"):
+        raise InputError(
+            f"task_modalities: scenario {scenario.name!r} has modalities {scenario.modalities!r}; "
+            f"{'give one set per task' if sets is None else 'leave it out'}."
+        )
+    if sets is None:
+        return None
+    if len(sets) != len(order):
+        raise InputError(f"task_modalities: expected {len(order)} sets, got {len(sets)}.")
+    for name in {name for chosen in sets for name in chosen}:
+        if name not in modalities:
+            raise unknown_name("modality", name, modalities)
+    return [sets[t] for t in order.tolist()]
