@@ -75,6 +75,7 @@ def digits_stream(
         task_names=None if domains is None else [f"turned {90 * t}°" for t in range(int(domains.max()) + 1)],
         missing=missing,
         class_names=DIGIT_WORDS,
+        vocabulary=len(digit_tokenizer()),
         seed=seed,
     )
 

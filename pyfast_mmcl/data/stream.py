@@ -48,9 +48,11 @@ class Stream:
         present: Mapping[str, Tensor] | None = None,
         task_names: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
+        vocabulary: int | None = None,
     ) -> None:
         self.scenario = scenario
         self.modalities = records.modalities
+        self.vocabulary = vocabulary
         self.task_of = task_of
         self._split_of = split_of
         self._records = records
@@ -78,6 +80,7 @@ class Stream:
         task_modalities: Sequence[Sequence[str]] | None = None,
         missing: Mapping[str, float] | None = None,
         class_names: Sequence[str] | None = None,
+        vocabulary: int | None = None,
         seed: int = 0,
     ) -> Stream:
         """Deal a dataset of modality dictionaries out to tasks.
@@ -91,6 +94,7 @@ class Stream:
         task_order       permutation of the tasks; task_names follow the tasks before the permutation
         task_modalities  modality set of each task (before the permutation) where the scenario says "per task"
         missing          {modality: share of rows without it}; a row always keeps at least one modality
+        vocabulary       number of token ids, where a modality is text
         seed             decides splits and missing modalities by hashing (seed, row): independent of all else
 
         Raises InputError for empty or contradictory choices.
@@ -116,6 +120,7 @@ class Stream:
             present=drop_modalities(records, task_of, sets, missing, seed),
             task_names=None if task_names is None else _in_order(task_names, order),
             class_names=class_names,
+            vocabulary=vocabulary,
         )
 
     def loader(
