@@ -1,0 +1,87 @@
+"""`Estimator`: scikit-learn's manners, for NumPy arrays, torch tensors on any device and memory maps."""
+
+from __future__ import annotations
+
+import numbers
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.clustering.inputs import Rows, read_rows
+
+
+class Estimator(ClusterMixin, BaseEstimator):
+    """What every clustering estimator shares: reading input, checking it, answering in kind.
+
+    A subclass stores its parameters in ``__init__`` and does nothing else there; ``fit(X, y=None)`` reads X through
+    ``_read_fit``, sets attributes that end in ``_`` and returns ``self``; ``predict`` and ``transform`` read through
+    ``_read_new``. ``labels_`` (and what ``predict`` returns) is int64 [N]. NumPy in gives NumPy out; a torch tensor in
+    gives tensors on its device. Precision: see :mod:`pyfast_mmcl.clustering.inputs`.
+    """
+
+    def _read_fit(self, X: Any) -> Rows:
+        """X of ``fit``: checked, and its number of features and precision remembered."""
+        rows = read_rows(X)
+        self._check_features(X, reset=True)
+        self.n_features_in_ = rows.shape[1]
+        self._fit_dtype = rows.center_dtype
+        return rows
+
+    def _read_new(self, X: Any) -> Rows:
+        """X of ``predict`` and its kin: checked against what ``fit`` saw, and read in the precision of ``fit``.
+
+        The precision must not be chosen anew: the answer for a row would depend on the rows beside it.
+        """
+        check_is_fitted(self)
+        rows = read_rows(X, dtype=self._fit_dtype)
+        self._check_features(X, reset=False)
+        if rows.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"X has {rows.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} "
+                "features as input."
+            )
+        return rows
+
+    def _check_features(self, X: Any, *, reset: bool) -> None:
+        """Column names of data frames, which scikit-learn checks; everything else has none."""
+        if isinstance(X, torch.Tensor):
+            return
+        names_only = X if hasattr(X, "__dataframe__") or hasattr(X, "columns") else np.empty((1, np.shape(X)[1]))
+        try:
+            validate_data(self, names_only, reset=reset, skip_check_array=True)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+
+def whole_number(value: Any, name: str, *, least: int = 1) -> int:
+    """``value`` as an int ≥ ``least``; InputError for anything else (booleans and whole floats included)."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and operator.index(value) >= least:
+        return operator.index(value)
+    raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+
+
+def check_n_clusters(n_clusters: Any, N: int) -> int:
+    """K between 1 and N."""
+    K = whole_number(n_clusters, "n_clusters")
+    if K > N:
+        raise InputError(
+            f"n_clusters={K} needs at least {K} rows, got n_samples={N}; ask for fewer clusters or pass more rows."
+        )
+    return K
+
+
+def generator(random_state: Any) -> np.random.Generator:
+    """A generator of one's own from None (fresh entropy), an int, a Generator (used on) or a legacy RandomState."""
+    if isinstance(random_state, np.random.RandomState):
+        random_state = random_state.randint(2**31)
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"random_state must be None, a non-negative int or a NumPy generator, got {random_state!r}."
+        ) from error

@@ -1,0 +1,149 @@
+"""The one centroid loop. K-means and its kin differ in how a step assigns rows and how sums become centres.
+
+step(rows, centers)                          → sums [K, D] float64, counts [K], labels [N], inertia
+update(rows, centers, sums, counts, labels)  → next centers [K, D]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfast_mmcl.clustering.distances import nearest_cost
+from pyfast_mmcl.clustering.inputs import Rows, unit_rows
+from pyfast_mmcl.ops.knn import lloyd_step
+
+Sums = tuple[Tensor, Tensor, Tensor, float]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Outcome of :func:`lloyd`; labels, sums, counts and inertia belong to ``centers``."""
+
+    centers: Tensor  # [K, D]
+    labels: Tensor  # [N]
+    sums: Tensor  # [K, D] float64
+    counts: Tensor  # [K]
+    n_iter: int
+    converged: bool
+    inertias: tuple[float, ...]  # of every step in order
+
+    @property
+    def inertia(self) -> float:
+        return self.inertias[-1]
+
+
+def block_step(rows: Rows, centers: Tensor, *, metric: str = "l2", backend: str = "auto") -> Sums:
+    """``ops.lloyd_step`` over the blocks of ``rows``, added in their order."""
+    labels: list[Tensor] = []
+    for _, block in rows.blocks():
+        part = lloyd_step(block, centers, metric=metric, backend=backend)
+        labels.append(part[2])
+        if len(labels) == 1:
+            sums, counts, _, inertia = part
+        else:
+            sums, counts, inertia = sums + part[0], counts + part[1], inertia + part[3]
+    return sums, counts, torch.cat(labels) if len(labels) > 1 else labels[0], inertia
+
+
+def mean_update(
+    rows: Rows,
+    centers: Tensor,  # [K, D]
+    sums: Tensor,  # [K, D] float64
+    counts: Tensor,  # [K]
+    labels: Tensor,  # [N]
+    *,
+    metric: str = "l2",
+    backend: str = "auto",
+) -> Tensor:
+    """Centres as means of their rows, or for cosine as directions of their sums; empty clusters are refilled first.
+
+    A centre that no row supports (or whose rows cancel out) stays where it is.
+    """
+    if not bool((counts > 0).all()):
+        sums, counts = refill_empty(rows, centers, sums, counts, labels, metric=metric, backend=backend)
+    return centers_from_sums(sums, counts, centers, metric=metric)
+
+
+def centers_from_sums(sums: Tensor, counts: Tensor, centers: Tensor, *, metric: str) -> Tensor:
+    """``sums / counts`` (l2) or ``sums / ‖sums‖`` (cosine) [K, D], and the old centre where that is undefined."""
+    if metric == "cosine":
+        new = unit_rows(sums)
+        defined = (sums != 0).any(dim=1)
+    else:
+        new = sums / counts.clamp_min(1)[:, None]
+        defined = counts > 0
+    return torch.where(defined[:, None], new.to(centers.dtype), centers)
+
+
+def refill_empty(
+    rows: Rows, centers: Tensor, sums: Tensor, counts: Tensor, labels: Tensor, *, metric: str, backend: str
+) -> tuple[Tensor, Tensor]:
+    """Give every empty cluster the row farthest from its own centre, taken out of its old cluster.
+
+    Rows go in order of falling cost, ties by smaller index. The only member of a cluster stays, and so does a row that
+    lies on its centre: with fewer distinct rows than clusters some clusters remain empty. The inertia cannot rise.
+    """
+    cost, _ = nearest_cost(rows, centers, metric=metric, backend=backend)
+    if metric == "cosine":
+        cost[~rows.nonzero()] = 0.0  # a zero row has no direction to give a centre
+    empty = np.flatnonzero(counts.cpu().numpy() == 0)
+    donors, size = labels.cpu().numpy(), counts.cpu().numpy().copy()
+    moved: list[int] = []
+    for row in np.argsort(-cost, kind="stable"):
+        if len(moved) == len(empty) or cost[row] <= 0:
+            break
+        if size[donors[row]] > 1:
+            size[donors[row]] -= 1
+            moved.append(int(row))
+    taken = rows.take(np.array(moved, dtype=np.int64)).double()
+    sums, counts = sums.clone(), counts.clone()
+    for value, row, target in zip(taken, moved, empty, strict=False):
+        sums[donors[row]] -= value
+        sums[target] = value
+        counts[donors[row]] -= 1
+        counts[target] = 1
+    return sums, counts
+
+
+def lloyd(
+    rows: Rows,
+    centers: Tensor,
+    *,
+    step: Callable[[Rows, Tensor], Sums] = block_step,
+    update: Callable[[Rows, Tensor, Tensor, Tensor, Tensor], Tensor] = mean_update,
+    tol: float = 0.0,
+    max_iter: int = 300,
+) -> Fit:
+    """Alternate ``step`` and ``update`` until labels repeat, centres move by at most ``tol``, or ``max_iter`` steps.
+
+    ``labels = cdist(x, c).argmin(1); c[k] = x[labels == k].mean(0)``
+
+    Args:
+        rows: [N, D].
+        centers: [K, D] to start from, in ``rows.center_dtype`` on ``rows.device``.
+        step, update: what tells variants apart; see the head of this file.
+        tol: largest ``((new - old) ** 2).sum()`` that counts as standing still, in squared units of the rows.
+        max_iter: at least 1.
+
+    Reference: Lloyd, *Least squares quantization in PCM*, 1982.
+    """
+    inertias: list[float] = []
+    previous = None
+    shift = np.inf
+    for n_iter in range(1, max_iter + 1):
+        sums, counts, labels, inertia = step(rows, centers)
+        inertias.append(inertia)
+        if previous is not None and torch.equal(labels, previous):
+            return Fit(centers, labels, sums, counts, n_iter, True, tuple(inertias))
+        new = update(rows, centers, sums, counts, labels)
+        shift = float(np.square((new.double() - centers.double()).cpu().numpy()).sum())
+        centers, previous = new, labels
+        if shift <= tol:
+            break
+    sums, counts, labels, inertia = step(rows, centers)  # labels of the last centres
+    return Fit(centers, labels, sums, counts, n_iter, shift <= tol, (*inertias, inertia))
