@@ -7,7 +7,6 @@ import operator
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -25,10 +24,9 @@ class Estimator(ClusterMixin, BaseEstimator):
     """
 
     def _read_fit(self, X: Any) -> Rows:
-        """X of ``fit``: checked, and its number of features and precision remembered."""
+        """X of ``fit``: checked; its number of features (with their names, for a data frame) and precision are kept."""
         rows = read_rows(X)
-        self._check_features(X, reset=True)
-        self.n_features_in_ = rows.shape[1]
+        self._check_features(X, rows, reset=True)
         self._fit_dtype = rows.center_dtype
         return rows
 
@@ -39,21 +37,14 @@ class Estimator(ClusterMixin, BaseEstimator):
         """
         check_is_fitted(self)
         rows = read_rows(X, dtype=self._fit_dtype)
-        self._check_features(X, reset=False)
-        if rows.shape[1] != self.n_features_in_:
-            raise InputError(
-                f"X has {rows.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} "
-                "features as input."
-            )
+        self._check_features(X, rows, reset=False)
         return rows
 
-    def _check_features(self, X: Any, *, reset: bool) -> None:
-        """Column names of data frames, which scikit-learn checks; everything else has none."""
-        if isinstance(X, torch.Tensor):
-            return
-        names_only = X if hasattr(X, "__dataframe__") or hasattr(X, "columns") else np.empty((1, np.shape(X)[1]))
+    def _check_features(self, X: Any, rows: Rows, *, reset: bool) -> None:
+        # scikit-learn compares names and numbers of features; of anything but a data frame it needs the shape alone.
+        named = hasattr(X, "columns") or hasattr(X, "__dataframe__")
         try:
-            validate_data(self, names_only, reset=reset, skip_check_array=True)
+            validate_data(self, X if named else np.zeros((1, rows.shape[1])), reset=reset, skip_check_array=True)
         except ValueError as error:
             raise InputError(str(error)) from error
 

@@ -1,0 +1,321 @@
+"""One battery over every registered clustering estimator.
+
+An estimator joins by being registered; what it needs to be quick here goes into ``QUICK``.
+"""
+
+import copy
+import inspect
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.clustering import inputs
+from pyfast_mmcl.clustering.base import Estimator
+from pyfast_mmcl.train.registry import estimators, get_estimator
+from tests.check import assert_same_bits, assert_same_partition, raises_sentence
+
+NAMES = sorted(estimators())
+QUICK: dict[str, dict] = {"kmeans": {"max_iter": 20}}
+
+# Checks of scikit-learn that are not for us, and why.
+NOT_FOR_US = {
+    "check_dtype_object": "wants a TypeError for rows of dicts; every bad input here is an InputError (a ValueError)",
+}
+
+
+def make(name: str, n_clusters: int, **parameters):
+    return get_estimator(name).target(n_clusters=n_clusters, **{"random_state": 0, **QUICK[name], **parameters})
+
+
+def blobs(N: int = 120, K: int = 3, D: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Groups ten standard deviations apart, in shuffled order."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(N) % K)
+    centers = 10 * np.eye(K, D)
+    return (centers[y] + rng.normal(scale=0.5, size=(N, D))).astype(np.float32), y
+
+
+def noise(N: int = 1000, D: int = 17, seed: int = 0) -> np.ndarray:
+    """No structure at all: the slightest difference in arithmetic shows in the labels."""
+    return np.random.default_rng(seed).normal(size=(N, D)).astype(np.float32)
+
+
+def as_array(value) -> np.ndarray:
+    return value.cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def fitted_state(model) -> dict[str, np.ndarray]:
+    return {name: as_array(v) for name, v in vars(model).items() if name.endswith("_") and not name.startswith("_")}
+
+
+def assert_same_state(a, b) -> None:
+    a, b = fitted_state(a), fitted_state(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert_same_bits(a[name], b[name])
+
+
+@pytest.fixture(params=NAMES)
+def name(request) -> str:
+    return request.param
+
+
+def test_every_estimator_is_in_the_battery():
+    assert set(QUICK) == set(NAMES)
+
+
+def scikit_learn_checks():
+    return parametrize_with_checks(
+        [make(name, 8) for name in NAMES],
+        expected_failed_checks=lambda estimator: NOT_FOR_US,
+    )
+
+
+@scikit_learn_checks()
+def test_scikit_learn(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        check(estimator)
+
+
+def test_is_an_estimator_of_ours(name):
+    assert issubclass(get_estimator(name).target, Estimator)
+
+
+def test_constructor_only_stores(name):
+    target = get_estimator(name).target
+    parameters = [p for p in inspect.signature(target).parameters if p != "self"]
+    values = {p: object() for p in parameters}
+    model = target(**values)
+    assert vars(model) == values
+    assert all(vars(model)[p] is values[p] for p in parameters)
+
+
+def test_clone_and_parameters(name):
+    model = make(name, 3).fit(blobs()[0])
+    fresh = clone(model)
+    assert fresh.get_params() == model.get_params()
+    assert not fitted_state(fresh)
+    assert fresh.set_params(n_clusters=4).get_params()["n_clusters"] == 4
+    with pytest.raises(ValueError, match="Invalid parameter"):
+        fresh.set_params(n_cluster=4)
+
+
+def test_solves_known_structure(name):
+    X, y = blobs()
+    model = make(name, 3)
+    assert model.fit(X) is model
+    assert model.labels_.dtype == np.int64
+    assert_same_partition(model.labels_, y)
+    np.testing.assert_array_equal(model.labels_, make(name, 3).fit_predict(X))
+
+
+def test_refit_forgets(name):
+    X1, X2 = blobs()[0], blobs(N=90, K=4, D=6, seed=1)[0]
+    assert_same_state(make(name, 3).fit(X1).fit(X2), make(name, 3).fit(X2))
+
+
+def test_input_is_left_alone(name):
+    X = blobs()[0]
+    X.flags.writeable = False
+    before = X.copy()
+    make(name, 3).fit(X)
+    np.testing.assert_array_equal(X, before)
+
+
+def test_torch_in_torch_out(name):
+    X = blobs()[0]
+    by_array, by_tensor = make(name, 3).fit(X), make(name, 3).fit(torch.from_numpy(X))
+    assert isinstance(by_tensor.labels_, torch.Tensor) and isinstance(by_array.labels_, np.ndarray)
+    assert_same_state(by_array, by_tensor)
+    if hasattr(by_array, "predict"):
+        assert_same_bits(by_array.predict(X), by_tensor.predict(torch.from_numpy(X)))
+        assert isinstance(by_array.predict(torch.from_numpy(X)), torch.Tensor)
+        assert isinstance(by_tensor.predict(X), np.ndarray)
+
+
+@pytest.mark.gpu
+def test_gpu_tensors(name):
+    X = torch.from_numpy(blobs()[0])
+    model = make(name, 3).fit(X.cuda())
+    assert model.labels_.is_cuda
+    assert_same_partition(model.labels_, make(name, 3).fit(X).labels_)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.int32, np.uint16, ">f4", "list", "strided"])
+def test_kinds_of_numbers(name, kind):
+    X = np.round(blobs()[0])  # whole numbers, the same in every kind
+    X = X - X.min()
+    if kind == "list":
+        other = X.tolist()
+    elif kind == "strided":
+        other = np.repeat(X, 2, axis=1)[::-1, ::2][::-1]
+    else:
+        other = X.astype(kind)
+    np.testing.assert_array_equal(make(name, 3).fit(other).labels_, make(name, 3).fit(X).labels_)
+
+
+def test_one_cluster(name):
+    assert set(make(name, 1).fit(blobs(N=20)[0]).labels_) == {0}
+
+
+def test_as_many_clusters_as_rows(name):
+    X = 100 * noise(N=12, D=3)
+    assert sorted(make(name, 12).fit(X).labels_) == list(range(12))
+
+
+def test_fewer_distinct_rows_than_clusters(name):
+    points = np.array([[0, 0], [5, 0], [0, 5]], dtype=np.float32)
+    X = np.repeat(points, 10, axis=0)
+    with pytest.warns(ConvergenceWarning, match="distinct clusters \\(3\\) found smaller than n_clusters \\(5\\)"):
+        model = make(name, 5).fit(X)
+    assert_same_partition(model.labels_, np.repeat([0, 1, 2], 10))
+
+
+def test_all_rows_equal(name):
+    with pytest.warns(ConvergenceWarning):
+        model = make(name, 3).fit(np.ones((10, 4)))
+    assert len(set(model.labels_)) == 1
+    assert all(np.isfinite(value).all() for value in fitted_state(model).values())
+
+
+def test_no_cluster_ends_empty_when_one_starts_empty(name):
+    if "init" not in inspect.signature(get_estimator(name).target).parameters:
+        pytest.skip(f"{name} takes no given centres, so none can start empty")
+    X, y = blobs()
+    start = np.stack([X[y == 0][0], X[y == 1][0], np.full(8, 1e4, dtype=np.float32)])
+    assert_same_partition(make(name, 3, init=start).fit(X).labels_, y)
+
+
+def test_order_of_rows_and_seed_only_rename(name):
+    X, y = blobs(seed=3)
+    order = np.random.default_rng(1).permutation(len(X))
+    assert_same_partition(make(name, 3).fit(X[order]).labels_, y[order])
+    assert_same_partition(make(name, 3, random_state=7).fit(X).labels_, y)
+
+
+@pytest.mark.parametrize("seed", [0, np.int64(5)])
+def test_same_seed_same_bits(name, seed):
+    X = noise()
+    assert_same_state(make(name, 20, random_state=seed).fit(X), make(name, 20, random_state=seed).fit(X))
+
+
+def test_generators_as_random_state(name):
+    X = noise(N=300)
+    for fresh in (np.random.default_rng, np.random.RandomState):
+        assert_same_state(make(name, 20, random_state=fresh(3)).fit(X), make(name, 20, random_state=fresh(3)).fit(X))
+
+
+def test_global_generators_are_not_touched(name):
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    make(name, 3, random_state=None).fit(blobs()[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+@pytest.mark.parametrize("shape", [(4000, 17), (5000, 1)])
+def test_number_of_threads_does_not_matter(name, shape):
+    X = noise(*shape)
+    models = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        models.append(make(name, 20).fit(X))
+    assert_same_state(*models)
+
+
+def test_pickle_and_copy(name):
+    X = blobs()[0]
+    model = make(name, 3)
+    assert pickle.loads(pickle.dumps(model)).get_params() == model.get_params()
+    model.fit(X)
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert_same_state(model, twin)
+        if hasattr(model, "predict"):
+            assert_same_bits(model.predict(X), twin.predict(X))
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i2"])
+def test_memory_map(name, dtype, tmp_path, monkeypatch):
+    X = (100 * noise()).astype(dtype)
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    whole = make(name, 20).fit(X)
+    one_block = make(name, 20).fit(mapped)
+    assert_same_state(whole, one_block)
+    monkeypatch.setattr(inputs, "_BLOCK_BYTES", 8 * X.shape[1] * 129)
+    in_blocks = make(name, 20).fit(mapped)
+    np.testing.assert_array_equal(whole.labels_, in_blocks.labels_)
+
+
+def test_rows_are_predicted_independently(name):
+    model = make(name, 8).fit(noise().astype(np.float64))
+    if not hasattr(model, "predict"):
+        pytest.skip(f"{name} predicts no new rows")
+    new = np.concatenate([noise(N=30, seed=1), [[1e6] * 17]]).astype(np.float64)
+    together = model.predict(new)
+    assert [int(model.predict(row[None])[0]) for row in new] == together.tolist()
+
+
+def bad(value):
+    X = blobs(N=20)[0]
+    X[7, 2] = value
+    return X
+
+
+BAD_X = [
+    (bad(np.nan), "row 7"),
+    (torch.from_numpy(bad(np.inf)), "row 7"),
+    (np.zeros(5), "two-dimensional"),
+    (np.zeros((2, 3, 4)), "two-dimensional"),
+    (np.zeros((0, 4)), "empty"),
+    (np.zeros((4, 0)), "0 feature(s)"),
+    (np.zeros((9, 2), dtype=complex), "Complex"),
+    (torch.zeros(9, 2, dtype=torch.complex64), "Complex"),
+    ([["a", "b"]] * 9, "numbers"),
+    ([[1.0, 2.0], [3.0]], "table"),
+    (torch.zeros(9, 2).to_sparse(), "to_dense"),
+    (np.full((9, 2), 1e200), "rescale"),
+]
+
+
+@pytest.mark.parametrize(("X", "words"), BAD_X, ids=[words for _, words in BAD_X])
+def test_bad_rows_are_named(name, X, words):
+    with raises_sentence(InputError, words):
+        make(name, 3).fit(X)
+
+
+@pytest.mark.parametrize("K", [0, -1, 2.0, True, "3", None])
+def test_bad_number_of_clusters(name, K):
+    with raises_sentence(InputError, "n_clusters", repr(K)):
+        make(name, K).fit(blobs(N=20)[0])
+
+
+def test_more_clusters_than_rows(name):
+    with raises_sentence(InputError, "n_clusters=21", "n_samples=20"):
+        make(name, 21).fit(blobs(N=20)[0])
+
+
+@pytest.mark.parametrize("seed", [-1, "zero", 1.5])
+def test_bad_random_state(name, seed):
+    with raises_sentence(InputError, "random_state", repr(seed)):
+        make(name, 3, random_state=seed).fit(blobs(N=20)[0])
+
+
+def test_unfitted_and_wrong_width(name):
+    X = blobs(N=20)[0]
+    model = make(name, 3)
+    if not hasattr(model, "predict"):
+        pytest.skip(f"{name} predicts no new rows")
+    with pytest.raises(NotFittedError, match="not fitted"):
+        model.predict(X)
+    model.fit(X)
+    for other in (X[:, :5], torch.from_numpy(X[:, :5].copy())):
+        with raises_sentence(InputError, "5 features", "8"):
+            model.predict(other)
