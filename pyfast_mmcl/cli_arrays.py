@@ -1,10 +1,11 @@
-"""Opens the row files of `pyfast-mmcl cluster`: .npy and stored .npz members memory-mapped, .parquet through pyarrow."""
+"""Opens the row files of `pyfast-mmcl cluster`: .npy and stored .npz memory-mapped, .parquet through pyarrow."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,8 +71,10 @@ def _open_npz(path: Path, key: str | None) -> tuple[np.ndarray, str]:
             raise
         raise InputError(f"{path}: not a complete .npz archive of number arrays ({error}).") from error
     size = rows.nbytes / 2**20
-    return rows, (f"member {entry.filename[:-4]!r} is compressed and was read into memory ({size:.0f} MiB); "
-                  "save it as .npy or with numpy.savez to have it memory-mapped")
+    return rows, (
+        f"member {entry.filename[:-4]!r} is compressed and was read into memory ({size:.0f} MiB); "
+        "save it as .npy or with numpy.savez to have it memory-mapped"
+    )
 
 
 def _member(archive: zipfile.ZipFile, path: Path, key: str | None) -> zipfile.ZipInfo:
@@ -91,7 +94,7 @@ def _member(archive: zipfile.ZipFile, path: Path, key: str | None) -> zipfile.Zi
     return entries[flat[0]]
 
 
-def _header(stream: object) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(stream)
@@ -115,8 +118,9 @@ def _open_parquet(path: Path, columns: list[str]) -> tuple[np.ndarray, str]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise InputError(f"{path}: reading .parquet needs pyarrow ({error}); install pyfast_mmcl[parquet] or save the "
-                         "rows as .npy.") from error
+        raise InputError(
+            f"{path}: reading .parquet needs pyarrow ({error}); install pyfast_mmcl[parquet] or save the rows as .npy."
+        ) from error
     # Opened by hand first: pyarrow's own errors for a missing file carry no errno.
     with path.open("rb"):
         pass
@@ -134,17 +138,17 @@ def _open_parquet(path: Path, columns: list[str]) -> tuple[np.ndarray, str]:
     return _stack(table, path), f"{len(names)} of {len(file.schema_arrow.names)} columns read into memory"
 
 
-def _numeric(schema: object) -> list[str]:
+def _numeric(schema: Any) -> list[str]:
     from pyarrow import types
 
-    def usable(kind: object) -> bool:
+    def usable(kind: Any) -> bool:
         inner = kind.value_type if types.is_list(kind) or types.is_fixed_size_list(kind) else kind
         return types.is_floating(inner) or types.is_integer(inner)
 
     return [field.name for field in schema if usable(field.type)]
 
 
-def _stack(table: object, path: Path) -> np.ndarray:
+def _stack(table: Any, path: Path) -> np.ndarray:
     """Number columns side by side; a list column contributes as many features as its rows are long."""
     from pyarrow import types
 
@@ -152,7 +156,7 @@ def _stack(table: object, path: Path) -> np.ndarray:
     for name in table.column_names:
         column = table.column(name).combine_chunks()
         if column.null_count:
-            raise InputError(f"{path}: column {name!r} has {column.null_count} missing values; fill or drop them first.")
+            raise InputError(f"{path}: column {name!r} has {column.null_count} missing values; fill or drop them.")
         if types.is_list(column.type) or types.is_fixed_size_list(column.type):
             values = column.flatten().to_numpy(zero_copy_only=False)
             if len(column) == 0 or len(values) % len(column) or len(set(column.value_lengths().to_pylist())) != 1:

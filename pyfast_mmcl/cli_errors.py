@@ -6,6 +6,7 @@ import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import typer
@@ -18,8 +19,20 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 # What a user can cause and repair; any other OSError is a defect and keeps its traceback.
 _FILE_TROUBLE = {
-    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENOSPC,
-    errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV,
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ENOSPC,
+    errno.EROFS,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EXDEV,
 }
 
 
@@ -31,7 +44,8 @@ def say(sentence: str) -> None:
 def explain(error: BaseException) -> str | None:
     """The sentence for an error the user can repair, or None for a defect of ours."""
     if isinstance(error, _UsageError):
-        return f"{error.format_message().rstrip('.')}; --help lists what is accepted."  # type: ignore[attr-defined]
+        message = error.format_message().strip()  # type: ignore[attr-defined]
+        return message if message.endswith("?") else f"{message.rstrip('.')}; --help lists what is accepted."
     if isinstance(error, InputError | BackendError):
         return str(error)
     if isinstance(error, OSError) and error.errno in _FILE_TROUBLE:
@@ -68,10 +82,11 @@ def exit_code(command: Callable[[], Any]) -> int:
 class PoliteGroup(TyperGroup):
     """The command group with the manners of this module, also when a test drives it without a process."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Run the chosen command; exits with the code unless `standalone_mode` is off."""
-        run = super().main
-        code = exit_code(lambda: run(*args, standalone_mode=False, **extra))
-        if standalone_mode:
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the chosen command and exit with its code (return it where `standalone_mode` is off)."""
+        exits = extra.pop("standalone_mode", True)
+        run = partial(super().main, *args, **{**extra, "standalone_mode": False})
+        code = exit_code(run)
+        if exits:
             sys.exit(code)
         return code

@@ -65,16 +65,22 @@ def cards(figures: Sequence[tuple[str, str]]) -> str:
     return f'<div class="cards">{inner}</div>'
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[int] = (),
-          best: Sequence[int] = ()) -> str:
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: Sequence[int] = (), best: Sequence[int] = ()
+) -> str:
     """A table; columns in `left` are set left-aligned like words, rows in `best` are set bold."""
+
     def cells(tag: str, values: Sequence[object]) -> str:
-        return "".join(f'<{tag} class="text">{text(v)}</{tag}>' if i in left else f"<{tag}>{text(v)}</{tag}>"
-                       for i, v in enumerate(values))
+        return "".join(
+            f'<{tag} class="text">{text(v)}</{tag}>' if i in left else f"<{tag}>{text(v)}</{tag}>"
+            for i, v in enumerate(values)
+        )
 
     head = f"<tr>{cells('th', columns)}</tr>"
-    body = "".join(f'<tr class="best">{cells("td", row)}</tr>' if i in best else f"<tr>{cells('td', row)}</tr>"
-                   for i, row in enumerate(rows))
+    body = "".join(
+        f'<tr class="best">{cells("td", row)}</tr>' if i in best else f"<tr>{cells('td', row)}</tr>"
+        for i, row in enumerate(rows)
+    )
     return f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
@@ -85,7 +91,7 @@ def svg(fig: Figure, name: str) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawing = buffer.getvalue()
-    drawing = drawing[drawing.index("<svg"):]
+    drawing = drawing[drawing.index("<svg") :]
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
     drawing = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{re.escape(name)}-", drawing)
     return drawing.replace(INK, "currentColor")
@@ -93,8 +99,10 @@ def svg(fig: Figure, name: str) -> str:
 
 def figure(fig: Figure, name: str, caption: str) -> str:
     """A drawing with its caption."""
-    return f'<figure role="img" aria-label="{text(caption)}">{svg(fig, name)}<figcaption>{text(caption)}</figcaption>' \
-           "</figure>"
+    return (
+        f'<figure role="img" aria-label="{text(caption)}">{svg(fig, name)}<figcaption>{text(caption)}</figcaption>'
+        "</figure>"
+    )
 
 
 def row(*blocks: str) -> str:

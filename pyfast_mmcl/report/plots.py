@@ -37,20 +37,29 @@ def label(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
     ax.set_ylabel(y, color=INK, fontsize=9)
 
 
-def heat_map(ax: Axes, values: np.ndarray, *, colours: str = "Blues", top: float | None = None,
-             form: str = "{:.0f}") -> None:
+def heat_map(
+    ax: Axes, values: np.ndarray, *, colours: str = "Blues", top: float | None = None, form: str = "{:.0f}"
+) -> None:
     """Cells coloured by value with the value written in each; NaN cells stay empty. Drawn as vectors, row 0 on top."""
     rows, columns = values.shape
     top = top if top is not None else float(np.nanmax(values, initial=1e-12))
-    mesh = ax.pcolormesh(np.ma.masked_invalid(values), cmap=colours, vmin=0.0, vmax=top, linewidth=0.5,
-                         edgecolor="#ffffff30")
+    mesh = ax.pcolormesh(
+        np.ma.masked_invalid(values), cmap=colours, vmin=0.0, vmax=top, linewidth=0.5, edgecolor="#ffffff30"
+    )
     mesh.set_rasterized(False)
     for i in range(rows):
         for j in range(columns):
             if np.isfinite(values[i, j]):
                 dark = values[i, j] > 0.55 * top
-                ax.text(j + 0.5, i + 0.5, form.format(values[i, j]), ha="center", va="center", fontsize=8,
-                        color="#ffffff" if dark else "#1d2129")
+                ax.text(
+                    j + 0.5,
+                    i + 0.5,
+                    form.format(values[i, j]),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="#ffffff" if dark else "#1d2129",
+                )
     ax.set_xlim(0, columns)
     ax.set_ylim(rows, 0)
     ax.set_xticks(np.arange(columns) + 0.5)
@@ -88,7 +97,7 @@ def accuracy_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
     return fig
 
 
-def bars(values: Mapping[str, Sequence[float]], groups: Sequence[str], *, x: str = "", y: str = "") -> Figure:
+def bars(values: Mapping[str, np.ndarray], groups: Sequence[str], *, x: str = "", y: str = "") -> Figure:
     """Grouped vertical bars: one group per entry of `groups`, one colour per series."""
     fig, (ax,) = canvas(4.4, 2.9)
     width = 0.8 / len(values)
@@ -126,7 +135,7 @@ def montage(images: np.ndarray, *, row_names: Sequence[str], first: str, rest: s
         for j in range(n_columns):
             top, left = i * (height + 1), j * (width + 1) + (gap if j else 0)
             tile = images[i, j].astype(np.float64)
-            sheet[top:top + height, left:left + width] = tile / max(float(tile.max()), 1e-12)
+            sheet[top : top + height, left : left + width] = tile / max(float(tile.max()), 1e-12)
     fig, (ax,) = canvas(0.36 * n_columns + 1.0, 0.34 * n_rows + 0.5)
     palette = matplotlib.colormaps["gray_r"].with_extremes(bad=(0, 0, 0, 0))
     # Upsampled by hand: viewers smooth small embedded pictures, which would blur 8×8 pixels.
@@ -157,11 +166,29 @@ def cluster_sizes(counts: np.ndarray) -> Figure:
     """Rows per cluster, largest first, as a filled step: readable for ten clusters and for ten thousand."""
     ordered = np.sort(np.asarray(counts))[::-1]
     fig, (ax,) = canvas(5.6, 2.6)
-    ax.fill_between(np.arange(len(ordered) + 1), np.append(ordered, ordered[-1:]), step="post", color=PALETTE[0],
-                    alpha=0.85, linewidth=0)
+    ax.fill_between(
+        np.arange(len(ordered) + 1),
+        np.append(ordered, ordered[-1:]),
+        step="post",
+        color=PALETTE[0],
+        alpha=0.85,
+        linewidth=0,
+    )
     ax.set_xlim(0, len(ordered))
     ax.set_ylim(0, 1.05 * max(int(ordered[0]), 1))
     ax.axhline(float(np.mean(ordered)), color=PALETTE[1], linewidth=1.4, label="mean")
     ax.legend(frameon=False, fontsize=8, labelcolor=INK)
     label(ax, "", "clusters, largest first", "rows")
+    return fig
+
+
+def losses(terms: Mapping[str, Sequence[float]]) -> Figure:
+    """Mean of each loss term over the epochs of all tasks, one line per term."""
+    fig, (ax,) = canvas(5.6, 2.6)
+    for colour, (name, values) in zip(PALETTE, terms.items(), strict=False):
+        ax.plot(np.arange(1, len(values) + 1), values, color=colour, linewidth=1.6, label=name)
+    ax.set_ylim(bottom=0)
+    ax.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
+    ax.legend(frameon=False, fontsize=8, labelcolor=INK)
+    label(ax, "", "epoch, all tasks in a row", "loss term")
     return fig

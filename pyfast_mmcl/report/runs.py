@@ -10,23 +10,25 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from .. import __version__
-from .._errors import CheckpointError, InputError
+from .._errors import BackendError, CheckpointError, InputError
 
 RECORD = "run.json"
 FORMAT = 1
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` so that a reader sees the old file or the new one, never a part, also after a power cut."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose content becomes `path` when the block ends well: readers see the old file or the new one,
+    never a part, also after a power cut."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -44,7 +46,15 @@ def _umask() -> int:
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write `record` as JSON, whole or not at all; NaN is refused because JSON has none."""
-    write_bytes(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    data = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    with whole_file(path) as stream:
+        stream.write(data.encode())
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write `array` as .npy, whole or not at all."""
+    with whole_file(path) as stream:
+        np.save(stream, array, allow_pickle=False)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -52,7 +62,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: expected the record of a run, found no such file; is the folder right?") from error
+        raise CheckpointError(f"{path}: no such file; is this the folder of a run?") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: expected a JSON record, but it is cut or damaged ({error}).") from error
     if not isinstance(record, dict):
@@ -72,8 +82,10 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder}: expected the folder of a run, found no such folder.")
     record = read_json(folder / RECORD)
     if record.get("format") != FORMAT:
-        raise CheckpointError(f"{folder}: written in format {record.get('format')}, but this version reads format "
-                              f"{FORMAT}; use the version that wrote it ({_writer(record)}).")
+        raise CheckpointError(
+            f"{folder}: written in format {record.get('format')}, but this version reads format "
+            f"{FORMAT}; use the version that wrote it ({_writer(record)})."
+        )
     if not isinstance(record.get("options"), dict) or not isinstance(record.get("kind"), str):
         raise CheckpointError(f"{folder / RECORD}: the kind or the options of the run are missing; it was edited.")
     return record
@@ -88,8 +100,34 @@ def versions() -> dict[str, str]:
     """Versions that a result may depend on."""
     import torch
 
-    return {"pyfast_mmcl": __version__, "python": platform.python_version(), "numpy": np.__version__,
-            "torch": torch.__version__}
+    return {
+        "pyfast_mmcl": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def occupied(out: Path) -> bool:
+    """Whether `out` is a file or holds anything but the unfinished temporary files of a killed run."""
+    if not out.is_dir():
+        return out.exists()
+    return any(not (p.name.startswith(".") and p.name.endswith(".tmp")) for p in out.iterdir())
+
+
+@contextmanager
+def claimed(out: Path, kind: str, options: dict[str, Any]) -> Iterator[None]:
+    """A run's folder with its record written first; a refusal of the input before the first result removes it again."""
+    made = _make_parents(out.absolute())
+    if not (out / RECORD).exists():
+        write_record(out, kind, options)
+    try:
+        yield
+    except (InputError, BackendError):
+        if not any(p.is_file() and p.name != RECORD for p in out.rglob("*")):
+            shutil.rmtree(out)
+            _remove_parents(made[:-1])
+        raise
 
 
 @contextmanager
@@ -98,7 +136,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     Raises InputError when `out` is a file or holds something already.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if occupied(out):
         raise InputError(f"{out} exists already; choose another --out or remove it.")
     made = _make_parents(out.absolute().parent)
     try:

@@ -1,0 +1,173 @@
+"""pyfast-mmcl: demo · train · cluster · report · methods · bench · doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from . import __version__
+from .cli_errors import PoliteGroup
+
+app = typer.Typer(
+    cls=PoliteGroup,
+    add_completion=False,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    help="Keep learning from streams of several modalities, and cluster large sets of embeddings.",
+)
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter of the method; may be given several times."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"pyfast-mmcl {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+# Commands import what they need when they run: --help and --version answer without loading torch.
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the report; an earlier demo in it is replaced.")] = Path(
+        "runs/demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+) -> None:
+    """Show the main job on scikit-learn's digits: continual learning, clustering, search, and its speed."""
+    from . import cli_report
+
+    cli_report.demo(out, seed)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    method: Annotated[str | None, typer.Option(help="A recipe listed by `methods`. [default: er]")] = None,
+    stream: Annotated[str | None, typer.Option(help="The data: digits. [default: digits]")] = None,
+    scenario: Annotated[str | None, typer.Option(help="cil, dil or til. [default: cil]")] = None,
+    tasks: Annotated[
+        int | None, typer.Option(help="Tasks in the stream. [default: the stream's, 5 for digits]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over each task. [default: 10]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="New rows per step. [default: 32]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the recipe's or the learner's]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out with its options.")] = False,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints, beside those at the ends of epochs and tasks.")
+    ] = None,
+) -> None:
+    """Train one recipe on one stream; a killed run continues with --resume and ends the same."""
+    from . import cli_train
+
+    given = {
+        "method": method,
+        "stream": stream,
+        "scenario": scenario,
+        "tasks": tasks,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "seed": seed,
+        "set": cli_train.parse_settings(settings or []),
+    }
+    cli_train.train(given, out, resume=resume, checkpoint_every=checkpoint_every)
+
+
+@app.command()
+def cluster(
+    data: Annotated[Path, typer.Argument(help="Rows [N, D]: .npy, .npz or .parquet.")],
+    k: Annotated[int, typer.Option("--k", help="Number of clusters.")],
+    out: Annotated[Path, typer.Option(help="New folder for labels.npy, centers.npy and summary.json.")],
+    method: Annotated[str, typer.Option(help="An estimator listed by `methods`.")] = "kmeans",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    key: Annotated[str | None, typer.Option(help="Which array of a .npz file.")] = None,
+    columns: Annotated[list[str] | None, typer.Option(help="A column of a .parquet file; may be repeated.")] = None,
+    truth: Annotated[Path | None, typer.Option(help=".npy of true classes [N]: adds ACC, NMI and ARI.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Cluster the rows of a file, memory-mapped where possible."""
+    from . import cli_cluster, cli_train
+
+    cli_cluster.cluster(
+        data,
+        method,
+        k,
+        out,
+        seed=seed,
+        key=key,
+        columns=columns or [],
+        truth=truth,
+        settings=cli_train.parse_settings(settings or []),
+    )
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Folder of a demo, train or cluster run.")]) -> None:
+    """Build the HTML report of a run again from its files."""
+    from . import cli_report
+
+    cli_report.rebuild(run)
+
+
+@app.command()
+def methods(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/methods.md.")] = False,
+) -> None:
+    """List every method with its family and defaults."""
+    from . import cli_methods
+
+    if markdown:
+        print(cli_methods.markdown(), end="")
+    else:
+        cli_methods.show(Console())
+
+
+@app.command()
+def bench(
+    rounds: Annotated[int, typer.Option(min=7, help="Timed calls of each contender, interleaved.")] = 7,
+    seed: Annotated[int, typer.Option(help="Seed of the data.")] = 0,
+    small: Annotated[bool, typer.Option("--small", help="Sizes for a first look, seconds in all.")] = False,
+) -> None:
+    """Time knn, nearest and lloyd_step beside torch, faiss and scikit-learn on this machine."""
+    from . import cli_bench
+
+    cli_bench.show(Console(), rounds=rounds, seed=seed, small=small)
+
+
+@app.command()
+def doctor() -> None:
+    """Say which backends exist here, and why others do not."""
+    from . import cli_doctor
+
+    cli_doctor.show(Console())
+
+
+def main() -> None:
+    """Entry point of the `pyfast-mmcl` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
