@@ -1,0 +1,58 @@
+// The space in which rows are screened, and the rigorous bound on the screening error.
+//
+// A row x is stored as words of  x~ = scale * x - mean  (cosine: x / |x| - mean), a query as
+//   l2: q~ = scale * q - mean,   ip: q~ = 2^e * q,   cosine: q~ = q / |q|,
+// and the score is h(q, x) = <q~, x~> + b_x with b_x = -|x~|^2 / 2 for l2, 0 else. A larger h is exactly a smaller
+// distance (l2: |q~ - x~|^2 = |q~|^2 - 2 h) or a larger similarity: shifts by the mean move every row of a query alike.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "knn/kernels.h"
+#include "knn/rows.h"
+
+namespace pyfast::knn {
+
+enum class Metric : int { l2 = 0, ip = 1, cosine = 2 };
+
+// Transformed norms beyond this leave float's safe range; such rows and queries are ranked in float64 only.
+constexpr double norm_limit = 0x1p60;
+
+struct Space {
+  Metric metric = Metric::l2;
+  int64_t d = 0;
+  double scale = 1;            // power of two: typical rows get norm near 1
+  std::vector<double> mean;    // d rounded up to 8
+  double mean_norm = 0;
+  bool fixed = false;          // false until rows have been seen
+
+  int64_t width(const Kernels& k) const { return (d + k.per_word - 1) / k.per_word; }
+  int64_t scratch_width(const Kernels& k) const { return (width(k) + 15) / 16 * 16; }
+
+  // Chooses scale and mean from up to 256 strided rows. A mean is used only where it shortens the rows noticeably,
+  // so that rows which are exact in the stored precision stay exact.
+  void fit(Metric metric, const Rows& rows, const Kernels& kernels);
+
+  // What x is multiplied with before the mean is subtracted; 0 for a zero row under cosine.
+  double row_scale(const float* x, const Kernels& kernels) const;
+};
+
+// Metadata of a stored row, rounded so that the bound holds in float.
+struct Bounds {
+  float bias, rho, norm;
+  bool special;  // NaN, infinity or beyond norm_limit: stored as zeros with bias -inf
+};
+
+// Stores row x as out [scratch_width] words.
+Bounds store_row(const Space& space, const Kernels& kernels, const float* x, uint32_t* out);
+
+struct QueryBounds {
+  float alpha, beta, eta;  // see Tile
+  double norm2;            // |q~|^2 in float64
+  double scale;            // ip: the power of two q was multiplied with
+  bool special;
+};
+
+QueryBounds store_query(const Space& space, const Kernels& kernels, const float* q, uint32_t* out);
+
+}  // namespace pyfast::knn
