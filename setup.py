@@ -12,19 +12,24 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
-from setuptools.errors import CompileError, OptionError
 
 ROOT = Path(__file__).resolve().parent
+
+
+def fail(sentence: str) -> NoReturn:
+    """Ends the build with one sentence; an exception of setuptools would bury it under a traceback."""
+    raise SystemExit(f"error: {sentence}")
 
 
 def setting(name: str, allowed: tuple[str, ...]) -> str:
     value = os.environ.get(name, allowed[0]).upper()
     if value not in allowed:
-        raise OptionError(f"{name} must be one of {', '.join(allowed)}, got {value!r}. Unset it for {allowed[0]}.")
+        fail(f"{name} must be one of {', '.join(allowed)}, got {value!r}. Unset it for {allowed[0]}.")
     return value
 
 
@@ -32,7 +37,7 @@ def require_compiler() -> None:
     wanted = os.environ.get("CXX")
     candidates = [shlex.split(wanted)[0]] if wanted else ["c++", "g++", "clang++"]
     if not any(map(shutil.which, candidates)):
-        raise CompileError(
+        fail(
             f"no C++ compiler was found (looked for {', '.join(candidates)}). Install g++ or clang++, or set CXX; "
             "PYFAST_NATIVE=OFF installs the package without its compiled kernels."
         )
@@ -62,16 +67,15 @@ class CMakeBuild(build_ext):
         flags = [f"-D{name}={value}" for name, value in definitions.items()]
         flags += shlex.split(os.environ.get("CMAKE_ARGS", ""))
         self.cmake("configure", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *flags)
-        self.cmake(
-            "build", "--build", str(folder), "--target", "_C", "--parallel", str(self.parallel or os.cpu_count())
-        )
+        jobs = str(self.parallel or os.cpu_count())
+        self.cmake("build", "--build", str(folder), "--target", "_C", "--parallel", jobs)
 
     def cmake(self, step: str, *arguments: str) -> None:
         program = shutil.which("cmake")
         if program is None:
-            raise CompileError("cmake was not found. Install it with `pip install cmake ninja`.")
+            fail("cmake was not found. Install it with `pip install cmake ninja`.")
         if subprocess.run([program, *arguments]).returncode:
-            raise CompileError(
+            fail(
                 f"the CMake {step} step of pyfast_mmcl._C failed; the reason stands above. "
                 "PYFAST_NATIVE=OFF installs the package without its compiled kernels."
             )
@@ -89,7 +93,7 @@ def extensions() -> list[Extension]:
     if setting("PYFAST_NATIVE", ("ON", "OFF")) == "OFF":
         return []
     if platform.system() == "Windows":
-        raise CompileError("the compiled kernels need Linux or macOS; set PYFAST_NATIVE=OFF to install without them.")
+        fail("the compiled kernels need Linux or macOS; set PYFAST_NATIVE=OFF to install without them.")
     return [Extension("pyfast_mmcl._C", sources=[])]
 
 
