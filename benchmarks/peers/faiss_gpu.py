@@ -1,0 +1,35 @@
+"""faiss on a GPU: `faiss.knn_gpu` on torch tensors."""
+
+from __future__ import annotations
+
+from benchmarks.peers import FLOAT32_TOLERANCE, Inputs, Prepared, missing, version_of
+from benchmarks.peers.torch_mm import search_arrays, to_device
+
+TOLERANCE = FLOAT32_TOLERANCE
+
+
+def unavailable() -> str | None:
+    reason = missing("torch", "faiss.contrib.torch_utils", install="faiss-gpu-cuvs")
+    if reason:
+        return reason
+    import faiss
+
+    return None if hasattr(faiss, "StandardGpuResources") else "this faiss was built without GPU support"
+
+
+def versions() -> dict[str, str]:
+    return version_of("faiss-gpu-cuvs", "faiss-gpu-cu12", "torch")
+
+
+def prepare(case, inputs: Inputs, options: dict) -> Prepared:
+    import faiss
+    import faiss.contrib.torch_utils  # teaches faiss to take torch tensors
+
+    inputs = to_device(inputs, "cuda")
+    resources = faiss.StandardGpuResources()
+    metric = {"l2": faiss.METRIC_L2, "ip": faiss.METRIC_INNER_PRODUCT}[case.metric]
+
+    def run():
+        return faiss.knn_gpu(resources, *inputs.next(), case.k or 1, metric=metric)
+
+    return Prepared(run, search_arrays, backend="cuda")
