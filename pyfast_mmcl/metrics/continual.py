@@ -7,12 +7,29 @@ the values differ, so every name says which one it is. Measures that need a seco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from pyfast_mmcl._errors import InputError
+
+
+def accuracy(answers: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Share of rows whose best score is the target, over pairs of scores [B, C] and targets [B].
+
+    With scores [B, S, C] and targets [B, S] a row counts when all its S positions are right. Raises InputError for
+    no rows at all.
+    """
+    right = rows = 0
+    for scores, target in answers:
+        hits = scores.argmax(-1) == target
+        right += int(hits.flatten(1).all(1).sum() if hits.ndim > 1 else hits.sum())
+        rows += len(target)
+    if rows == 0:
+        raise InputError("accuracy: expected at least one row, got none.")
+    return right / rows
 
 
 def last_accuracy(matrix: ArrayLike) -> float:
@@ -144,6 +161,6 @@ def _checked(matrix: ArrayLike) -> np.ndarray:
     return A
 
 
-def _mean(values) -> float:
+def _mean(values: Iterable[float]) -> float:
     values = list(values)
     return float(np.mean(values)) if values else float("nan")

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyfast_mmcl._errors import InputError, unknown_name
 from pyfast_mmcl.data import Batch
 from pyfast_mmcl.ops.sampling import reservoir_keys
+from pyfast_mmcl.train.measure import state_bytes
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Memory:
     @property
     def nbytes(self) -> int:
         """Bytes of everything kept."""
-        return sum(x.numel() * x.element_size() for x in _tensors(self.state_dict()))
+        return state_bytes(self.state_dict())
 
     def add(self, batch: Batch, extras: dict[str, Tensor] | None = None) -> None:
         """Offer all rows of ``batch``; the policy decides which stay. ``extras`` {name: [B, …]} are kept beside them.
@@ -222,8 +223,3 @@ def _put(name: str, column: Tensor, slots: Tensor, values: Tensor | None) -> Non
             f"got {tuple(values.shape[1:])} {values.dtype}; give every row the same shape and dtype."
         )
     column[slots] = values
-
-
-def _tensors(state: dict[str, Any]) -> list[Tensor]:
-    nested = [_tensors(value) for value in state.values() if isinstance(value, dict)]
-    return [value for value in state.values() if isinstance(value, Tensor)] + sum(nested, [])

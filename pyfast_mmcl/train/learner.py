@@ -1,0 +1,309 @@
+"""The one training loop. Methods are lists of parts; this file is the only one that steps an optimizer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.data import Batch, Loader, Stream, Task
+from pyfast_mmcl.metrics.continual import accuracy
+from pyfast_mmcl.models import Output
+from pyfast_mmcl.ops.sampling import fold_seed
+from pyfast_mmcl.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from pyfast_mmcl.train.history import History
+from pyfast_mmcl.train.isolate import choose_device, isolated, seed_torch
+from pyfast_mmcl.train.measure import peak_memory, state_bytes
+from pyfast_mmcl.train.method import Method, as_method
+from pyfast_mmcl.train.optimizers import Factory, optimizer_factory, optimizer_name
+from pyfast_mmcl.train.part import Part
+from pyfast_mmcl.train.progress import ProgressBar
+from pyfast_mmcl.train.resume import Position, check_folder, run_state, take_state, weights_are_finite
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_EVALUATION_ROWS = 512
+# On a GPU every look at a number waits for the device, so finiteness is looked at this often (and before every save).
+_STEPS_PER_CHECK = 50
+_HALF = (torch.float16, torch.bfloat16)
+# Places of the hooks around a task in the tree of seeds, beside the epochs 0, 1, 2, …
+_BEFORE, _AFTER = -1, -2
+
+
+class NonFiniteError(InputError):
+    """A loss or weight became NaN or infinite."""
+
+
+class Learner:
+    """Trains a model on a stream of tasks with the parts of one method.
+
+    model             nn.Module called on a Batch; returns Output, or scores [B, C]
+    method            name of a recipe, recipe function, Entry, or list of Parts; hyper: arguments of the recipe
+    epochs            passes over the training rows of each task (default 10)
+    batch_size        fresh rows per step (default 32)
+    optimizer, lr     "adamw" (default, lr 1e-3), "adam", "sgd", or a function of the parameters; it is built afresh for
+                      every task after ``before_task``, so that methods may add or freeze weights there
+    seed              decides row order, memories and random layers
+    device            default: CUDA where there is one, else the CPU; accelerator: an accelerate.Accelerator instead
+    threads           CPU threads during the run. The default 1 makes the numbers independent of the machine's cores,
+                      which torch's reductions are not; None keeps torch's setting
+    clip_norm         largest gradient norm (default: no clipping)
+    checkpoint_dir    folder for checkpoints, written after every task and epoch and every ``checkpoint_every`` steps
+    progress          draw a progress bar when on a terminal
+
+    With the same seed a run gives the same bits on the CPU, interrupted or not. Raises InputError for bad arguments.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Any,
+        *,
+        epochs: int = 10,
+        batch_size: int = 32,
+        optimizer: str | Factory = "adamw",
+        lr: float | None = None,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        accelerator: Accelerator | None = None,
+        threads: int | None = 1,
+        clip_norm: float | None = None,
+        checkpoint_dir: str | Path | None = None,
+        checkpoint_every: int | None = None,
+        progress: bool = True,
+        hyper: dict[str, Any] | None = None,
+    ) -> None:
+        for name, value in {"epochs": epochs, "batch_size": batch_size, "checkpoint_every": checkpoint_every}.items():
+            if value is not None and value < 1:
+                raise InputError(f"{name}: expected at least 1, got {value}.")
+        if accelerator is not None and accelerator.num_processes > 1:
+            raise InputError(f"accelerator: expected one process, got {accelerator.num_processes}; start a single one.")
+        self.method: Method = as_method(method, hyper or {})
+        self.parts: list[Part] = self.method.parts
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.seed = seed
+        self.threads = threads
+        self.clip_norm = clip_norm
+        self.accelerator = accelerator
+        self.device = accelerator.device if accelerator else choose_device(device)
+        self.model = model.to(self.device)
+        self.generator = torch.Generator()
+        self.task: Task | None = None
+        self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
+        self.checkpoint_every = checkpoint_every
+        self.progress = progress
+        self._build_optimizer = optimizer_factory(optimizer, lr)
+        self.optimizer_name = optimizer_name(optimizer, lr)
+        self._optimizer: Any = None
+        self._forward = accelerator.prepare_model(model) if accelerator else model
+        self._at = Position()
+        self._sums: dict[str, Tensor] = {}
+        self._stream: Stream | None = None
+        self.history: History | None = None
+
+    @property
+    def step(self) -> int:
+        """Batches trained on so far, over all tasks."""
+        return self._at.total
+
+    @property
+    def classes_seen(self) -> tuple[int, ...]:
+        """Classes of the tasks up to the current one."""
+        tasks = self._stream.tasks[: self.task.id + 1] if self._stream and self.task else []
+        return tuple(sorted({label for task in tasks for label in task.classes}))
+
+    def fit(self, stream: Stream, resume: bool = False) -> History:
+        """Train on every task of ``stream`` in turn, testing on all tasks after each.
+
+        resume: continue from the checkpoint in ``checkpoint_dir`` (start afresh where there is none). Raises
+        CheckpointError when it is damaged or belongs to another run, NonFiniteError when the training diverges.
+        """
+        if self._stream is not None:
+            raise InputError("fit: this learner has run already; make a new one for another run.")
+        self._stream = stream
+        check_folder(self, resume)
+        names = [task.name for task in stream.tasks]
+        hyper = {**self.method.hyper, "epochs": self.epochs, "batch_size": self.batch_size}
+        self.history = History(self.method.name, stream.scenario.title, names, self.seed, hyper)
+        with isolated(self.device, self.threads):
+            if resume and has_checkpoint(self.checkpoint_dir):
+                take_state(self, load_checkpoint(self.checkpoint_dir))
+            else:
+                self.history.initial = [self._accuracy(task.id, ask_parts=False) for task in stream.tasks]
+                self._save()
+            total = self.epochs * sum(len(self._loader(task.id, 0)) for task in stream.tasks)
+            with ProgressBar(total, done=self._at.total, enabled=self.progress) as self._bar:
+                for task in stream.tasks[self._at.task :]:
+                    self._run_task(task)
+        return self.history
+
+    def forward(self, batch: Batch) -> Output:
+        """The model's answer for a batch on the learner's device."""
+        out = self._forward(batch)
+        out = out if isinstance(out, Output) else Output(out)
+        # Losses are taken in float32, whatever precision the model computes in.
+        return replace(out, scores=out.scores.float()) if out.scores.dtype in _HALF else out
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Tensor:
+        """Scores [B, C] of the model as the method has it answer. Row i depends on row i of the batch alone."""
+        return self._predict(batch, self.parts)
+
+    def evaluate(self, task: int, split: str = "test") -> float:
+        """Accuracy in [0, 1] on one task of the stream being fitted."""
+        if self._stream is None:
+            raise InputError("evaluate: there is no stream yet; call fit first.")
+        return self._accuracy(task, split)
+
+    def _run_task(self, task: Task) -> None:
+        self.task = task
+        self._clock = time.perf_counter()
+        if not self._at.started:
+            self.history.seconds.append(0.0)
+            self._seed(task.id, _BEFORE)
+            for part in self.parts:
+                part.before_task(self, task)
+            self._optimizer = self._make_optimizer()
+            self._at.started = True
+        for epoch in range(self._at.epoch, self.epochs):
+            self._bar.describe(
+                f"task {task.id + 1}/{len(self._stream.tasks)} {task.name} · epoch {epoch + 1}/{self.epochs}"
+            )
+            self._run_epoch(task, epoch)
+        self._seed(task.id, _AFTER)
+        loader = self._stream.loader(task.id, seen=self.method.trains_on == "seen", batch_size=self.batch_size)
+        for part in self.parts:
+            part.after_task(self, task, loader)
+        self._tick_clock()
+        self.history.accuracy.append([self._accuracy(other.id) for other in self._stream.tasks])
+        self.history.peak_memory.append(peak_memory(self.device))
+        self.history.kept_bytes.append(state_bytes([part.state_dict() for part in self.parts]))
+        self._at = Position(task.id + 1, total=self._at.total)
+        self._save()
+
+    def _run_epoch(self, task: Task, epoch: int) -> None:
+        loader = self._loader(task.id, epoch)
+        for i in range(self._at.step, len(loader)):
+            # Seeded before the rows are read: whatever is random in a step depends on its place alone.
+            self._seed(task.id, epoch, i)
+            self._train_step(loader[i].to(self.device, non_blocking=True))
+            self._at.step, self._at.total = i + 1, self._at.total + 1
+            self._bar.advance(lambda: {name: float(x) / self._at.step for name, x in self._sums.items()})
+            if self.checkpoint_every and self._at.total % self.checkpoint_every == 0:
+                self._save()
+        terms = {name: float(x) / len(loader) for name, x in self._sums.items()}
+        self.history.losses.append({"task": task.id, "epoch": epoch, "steps": len(loader), "terms": terms})
+        self._sums = {}
+        self._at.epoch, self._at.step = epoch + 1, 0
+        self._save()
+
+    def _train_step(self, batch: Batch) -> None:
+        self.model.train()
+        for part in self.parts:
+            batch = part.extend(self, batch)
+        out = self.forward(batch)
+        terms = self._terms(batch, out)
+        total = sum(terms.values())
+        if self._optimizer is not None and isinstance(total, Tensor) and total.requires_grad:
+            self._optimizer.zero_grad(set_to_none=True)
+            self.accelerator.backward(total) if self.accelerator else total.backward()
+            for part in self.parts:
+                part.edit_grads(self, batch)
+            if self.clip_norm is not None:
+                clip = self.accelerator.clip_grad_norm_ if self.accelerator else nn.utils.clip_grad_norm_
+                clip(self.model.parameters(), self.clip_norm)
+            self._optimizer.step()
+        with torch.no_grad():
+            for part in self.parts:
+                part.after_step(self, batch, out)
+
+    def _terms(self, batch: Batch, out: Output) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+        for part in self.parts:
+            term = part.loss(self, batch, out)
+            if term is None:
+                continue
+            name = _free_name(part.name, terms)
+            terms[name] = term
+            kept = self._sums.get(name)
+            value = term.detach().to(torch.float64)
+            self._sums[name] = value if kept is None else kept + value
+        if self.device.type == "cpu" or self._at.total % _STEPS_PER_CHECK == 0:
+            self._check_finite(terms)
+        return terms
+
+    def _check_finite(self, terms: dict[str, Tensor]) -> None:
+        for name, value in terms.items():
+            if not bool(torch.isfinite(value)):
+                self._diverged(f"the loss term {name!r} is {float(value)}")
+
+    def _diverged(self, what: str) -> None:
+        at = self._at
+        kept = f"; the last checkpoint in {self.checkpoint_dir} is kept" if self.checkpoint_dir else ""
+        raise NonFiniteError(
+            f"training diverged in task {at.task + 1}, epoch {at.epoch + 1}, step {at.step + 1}: {what}; "
+            f"lower the learning rate, set clip_norm or check the inputs for extreme values{kept}."
+        )
+
+    def _predict(self, batch: Batch, parts: list[Part]) -> Tensor:
+        training = self.model.training
+        self.model.eval()
+        try:
+            batch = batch.to(self.device)
+            out = self.forward(batch)
+            answers = (part.predict(self, batch, out) for part in parts)
+            return next((scores for scores in answers if scores is not None), out.scores)
+        finally:
+            self.model.train(training)
+
+    def _accuracy(self, task: int, split: str = "test", *, ask_parts: bool = True) -> float:
+        loader = self._stream.loader(task, split, batch_size=_EVALUATION_ROWS)
+        parts = self.parts if ask_parts else []
+        with torch.no_grad():
+            return accuracy((self._predict(batch, parts).cpu(), batch.target) for batch in loader)
+
+    def _loader(self, task: int, epoch: int) -> Loader:
+        seen = self.method.trains_on == "seen"
+        return self._stream.loader(task, seen=seen, batch_size=self.batch_size, seed=self.seed, epoch=epoch)
+
+    def _make_optimizer(self) -> Any:
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        if not trainable:
+            return None
+        optimizer = self._build_optimizer(trainable)
+        return self.accelerator.prepare_optimizer(optimizer) if self.accelerator else optimizer
+
+    def _seed(self, *place: int) -> None:
+        seed = fold_seed(self.seed, *place)
+        seed_torch(self.device, seed)
+        self.generator.manual_seed(fold_seed(seed, 1))
+
+    def _save(self) -> None:
+        """Write a checkpoint, but never one of a run that has diverged."""
+        for name, value in self._sums.items():
+            if not bool(torch.isfinite(value)):
+                self._diverged(f"the loss term {name!r} is no longer finite")
+        if self.checkpoint_dir is None:
+            return
+        if not weights_are_finite(self):
+            self._diverged("the weights are no longer finite")
+        if self._at.started:
+            self._tick_clock()
+        save_checkpoint(self.checkpoint_dir, run_state(self))
+
+    def _tick_clock(self) -> None:
+        now = time.perf_counter()
+        self.history.seconds[-1] += now - self._clock
+        self._clock = now
+
+
+def _free_name(name: str, taken: dict[str, Tensor]) -> str:
+    # Two parts of one class keep terms of their own.
+    return name if name not in taken else next(n for i in range(2, 99) if (n := f"{name}_{i}") not in taken)

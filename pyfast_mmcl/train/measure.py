@@ -1,0 +1,30 @@
+"""What a run costs: memory of the process or device, bytes of a state."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the largest CUDA allocation so far, or the largest resident size of this process (0 where unknown)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # the module does not exist on Windows
+        return 0
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def state_bytes(state: Any) -> int:
+    """Bytes of all tensors in nested dicts and lists."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    items = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return sum(map(state_bytes, items))

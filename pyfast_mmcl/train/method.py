@@ -1,0 +1,68 @@
+"""A method ready to run: its parts, by whatever way the user named it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.train.part import Part
+from pyfast_mmcl.train.registry import Entry, get_recipe, recipes
+
+
+@dataclass(frozen=True)
+class Method:
+    """Parts in the order of their hooks; hyper: the arguments they were made with; trains_on as in Entry."""
+
+    name: str
+    parts: list[Part]
+    hyper: dict[str, Any]
+    trains_on: str = "current"
+
+
+def as_method(method: Any, hyper: dict[str, Any]) -> Method:
+    """The method given as name, Entry, registered recipe function, or list of Parts.
+
+    Raises UnknownNameError for an unknown name or hyper-parameter, InputError for anything else that is no method.
+    """
+    if isinstance(method, Sequence) and not isinstance(method, str):
+        if hyper:
+            raise InputError(
+                f"hyper-parameters {sorted(hyper)}: they go with a recipe; set them in the parts themselves."
+            )
+        return _checked(Method("+".join(getattr(p, "name", "?") for p in method), list(method), {}))
+    entry = _entry(method)
+    parts = entry.build(**hyper)
+    return _checked(Method(entry.name, list(parts), _plain({**entry.defaults, **hyper}), entry.trains_on))
+
+
+def _entry(method: Any) -> Entry:
+    if isinstance(method, Entry):
+        return method
+    if isinstance(method, str):
+        return get_recipe(method)
+    for entry in recipes().values():
+        if entry.target is method:
+            return entry
+    raise InputError(
+        f"method: expected the name of a recipe, a recipe or a list of Parts, got {type(method).__name__}."
+    )
+
+
+def _checked(method: Method) -> Method:
+    for part in method.parts:
+        if not isinstance(part, Part):
+            raise InputError(f"method {method.name}: expected a list of Parts, got {type(part).__name__} in it.")
+    if not method.parts:
+        raise InputError("method: expected at least one Part, got an empty list.")
+    answering = [part.name for part in method.parts if type(part).predict is not Part.predict]
+    if len(answering) > 1:
+        raise InputError(f"method {method.name}: only one part may give predictions, got {answering}.")
+    return method
+
+
+def _plain(hyper: dict[str, Any]) -> dict[str, Any]:
+    """The same with values that JSON knows; others by their text."""
+    known = (bool, int, float, str, type(None))
+    return {name: value if isinstance(value, known) else repr(value) for name, value in hyper.items()}

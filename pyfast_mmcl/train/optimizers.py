@@ -1,0 +1,41 @@
+"""Optimizers by name, or any function of the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from torch.nn import Parameter
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from pyfast_mmcl._errors import InputError, unknown_name
+
+Factory = Callable[[Iterable[Parameter]], Optimizer]
+
+# Default learning rates: torch's own 1e-3 for Adam and AdamW; 0.05 for SGD, as in HAT (Serrà et al. 2018).
+OPTIMIZERS: dict[str, tuple[type[Optimizer], float]] = {
+    "adam": (Adam, 1e-3),
+    "adamw": (AdamW, 1e-3),
+    "sgd": (SGD, 0.05),
+}
+
+
+def optimizer_factory(optimizer: str | Factory = "adamw", lr: float | None = None) -> Factory:
+    """A function of the parameters. ``optimizer`` is a name in OPTIMIZERS, with ``lr``, or such a function itself."""
+    if callable(optimizer):
+        if lr is not None:
+            raise InputError("lr: it goes with an optimizer given by name; set it inside your own optimizer function.")
+        return optimizer
+    if optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", optimizer, OPTIMIZERS)
+    kind, default = OPTIMIZERS[optimizer]
+    rate = default if lr is None else lr
+    if not rate > 0:
+        raise InputError(f"lr: expected a number above 0, got {rate}.")
+    return lambda parameters: kind(parameters, lr=rate)
+
+
+def optimizer_name(optimizer: str | Factory, lr: float | None) -> str:
+    """What a checkpoint says about the optimizer: name and learning rate, or the name of the user's function."""
+    if isinstance(optimizer, str):
+        return f"{optimizer} lr {OPTIMIZERS[optimizer][1] if lr is None else lr}"
+    return getattr(optimizer, "__qualname__", type(optimizer).__qualname__)

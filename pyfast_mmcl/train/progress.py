@@ -1,0 +1,62 @@
+"""A progress bar with task, epoch, time left and loss terms; nothing at all where nobody looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+# Loss terms are read from the device this often: reading them at every step would make the device wait.
+_REFRESH_SECONDS = 0.2
+
+
+class ProgressBar:
+    """``with ProgressBar(total, ...) as bar: bar.advance(...)``. Silent unless ``enabled`` and on a terminal.
+
+    total: steps of the whole run; done: steps that an earlier run has taken.
+    """
+
+    def __init__(self, total: int, *, done: int = 0, enabled: bool = True) -> None:
+        console = Console(stderr=True)
+        self._bar: Progress | None = None
+        if enabled and console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[terms]}"),
+                console=console,
+                transient=True,
+            )
+            self._row = self._bar.add_task("start", total=total, completed=done, terms="")
+        self._last = 0.0
+
+    def __enter__(self) -> ProgressBar:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def describe(self, text: str) -> None:
+        """Say where the run is."""
+        if self._bar is not None:
+            self._bar.update(self._row, description=text)
+
+    def advance(self, terms: Callable[[], dict[str, float]]) -> None:
+        """One step done; ``terms`` is asked for the loss terms only now and then."""
+        if self._bar is None:
+            return
+        self._bar.advance(self._row)
+        if time.monotonic() - self._last >= _REFRESH_SECONDS:
+            self._last = time.monotonic()
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in terms().items())
+            self._bar.update(self._row, terms=shown)

@@ -1,0 +1,79 @@
+"""One call from a method's name and a stream to the history of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyfast_mmcl.data import Stream
+from pyfast_mmcl.models import MultimodalClassifier
+from pyfast_mmcl.ops.sampling import fold_seed
+from pyfast_mmcl.train.history import History
+from pyfast_mmcl.train.isolate import isolated, seed_torch
+from pyfast_mmcl.train.learner import Learner
+from pyfast_mmcl.train.optimizers import Factory
+
+# Place of the model's first weights in the tree of seeds, apart from every place of the run.
+_MODEL = -3
+
+
+def run_continual(
+    method: Any,
+    stream: Stream,
+    *,
+    model: nn.Module | None = None,
+    epochs: int = 10,
+    batch_size: int = 32,
+    lr: float | None = None,
+    optimizer: str | Factory = "adamw",
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    threads: int | None = 1,
+    checkpoint_dir: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **hyper: Any,
+) -> History:
+    """Train ``method`` on ``stream`` and test on all tasks after each.
+
+    method   name of a recipe ("er"), recipe, or list of Parts; hyper: arguments of the recipe
+    model    any module called on a Batch; by default a small classifier that fits the stream (``default_model``)
+    resume   continue from ``checkpoint_dir``; the result has the bits of an uninterrupted run
+
+    The other arguments are those of Learner. Raises InputError, UnknownNameError or CheckpointError.
+    """
+    learner = Learner(
+        default_model(stream, seed=seed) if model is None else model,
+        method,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        lr=lr,
+        seed=seed,
+        device=device,
+        threads=threads,
+        checkpoint_dir=checkpoint_dir,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+        hyper=hyper,
+    )
+    return learner.fit(stream, resume=resume)
+
+
+def default_model(stream: Stream, *, seed: int = 0, width: int = 64) -> MultimodalClassifier:
+    """A classifier with one small encoder per modality of ``stream`` and weights that depend on ``seed`` alone."""
+    inputs, _, _ = stream.gather(stream.rows(0)[:1])
+    cpu = torch.device("cpu")
+    with isolated(cpu, None):
+        seed_torch(cpu, fold_seed(seed, _MODEL))
+        return MultimodalClassifier.for_rows(
+            inputs,
+            stream.n_classes,
+            width=width,
+            vocabulary=stream.vocabulary,
+            task_classes=stream.task_classes if stream.scenario.task_id_at_test else None,
+        )
