@@ -32,12 +32,11 @@ build: $(VENV)/.installed
 	$(BIN)/python setup.py --quiet build_ext --inplace
 
 bench: build $(VENV)/.bench
+	$(BIN)/python -m pytest benchmarks/test_ops_benchmark.py -q --benchmark-columns=min,median
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
 
 gpu-check: build $(VENV)/.bench
-	$(BIN)/python -c "import sys, torch; torch.cuda.is_available() or sys.exit('make gpu-check needs a machine with a CUDA GPU that torch can use; none was found.')"
-	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
-	$(BIN)/python -m benchmarks.run --device cuda $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.gpu_check
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -14,6 +14,8 @@ from benchmarks.cases import Case
 # Whatever steers BLAS, OpenMP or instruction sets is removed before a contestant's own settings are added.
 STEERING_PREFIXES = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "BLIS_", "FAISS_", "NUMEXPR_", "PYFAST_", "GOTO_")
 
+SMALL = 999  # queries up to which waiting threads and the choice of algorithm matter
+
 # Roles the goals and the report speak of.
 OURS, OURS_AVX2 = "ours", "ours avx2"
 FAISS_INSTALLED, FAISS_ENV, FAISS_CODE, FAISS_AVX2 = "faiss installed", "faiss env", "faiss code", "faiss avx2"
@@ -57,23 +59,23 @@ def _faiss_variants() -> list[Contestant]:
     blas_always = {"blas_threshold": 1}
     return [
         Contestant("faiss as installed", "faiss_flat", FAISS_INSTALLED),
-        Contestant("faiss as installed, passive", "faiss_flat", FAISS_ENV, env=passive, ops=("knn",)),
+        Contestant("faiss as installed, passive", "faiss_flat", FAISS_ENV, env=passive, ops=("knn",), max_N=SMALL),
         Contestant("faiss SkylakeX", "faiss_flat", FAISS_ENV, env=skylake, needs_isa="avx512f"),
         Contestant(
             "faiss SkylakeX, passive", "faiss_flat", FAISS_ENV, env=skylake | passive, needs_isa="avx512f"
         ),
         Contestant("faiss Haswell", "faiss_flat", FAISS_ENV, env=haswell),
-        Contestant("faiss Haswell, passive", "faiss_flat", FAISS_ENV, env=haswell | passive, ops=("knn",)),
+        Contestant("faiss Haswell, passive", "faiss_flat", FAISS_ENV, env=haswell | passive, ops=("knn",), max_N=SMALL),
         Contestant(
             "faiss, 1 thread", "faiss_flat", FAISS_ENV, env=haswell | {"OMP_NUM_THREADS": "1"}, ops=("knn",), max_N=8
         ),
         Contestant(
             "faiss SkylakeX, BLAS always", "faiss_flat", FAISS_CODE,
-            env=skylake | passive, options=blas_always, ops=("knn",), max_N=999, needs_isa="avx512f",
+            env=skylake | passive, options=blas_always, ops=("knn",), max_N=SMALL, needs_isa="avx512f",
         ),
         Contestant(
             "faiss Haswell, BLAS always", "faiss_flat", FAISS_CODE,
-            env=haswell | passive, options=blas_always, ops=("knn",), max_N=999,
+            env=haswell | passive, options=blas_always, ops=("knn",), max_N=SMALL,
         ),
         Contestant("faiss AVX2", "faiss_flat", FAISS_AVX2, env=avx2 | passive),
     ]  # fmt: skip

@@ -39,11 +39,12 @@ def prepare(case, inputs: Inputs, options: dict) -> Prepared:
         return Prepared(lambda: lloyd_step(*inputs.next(), metric=case.metric, backend=backend), _lloyd_arrays)
     if not options.get("packed"):
         return Prepared(lambda: knn(*inputs.next(), case.k, metric=case.metric, backend=backend), _search_arrays)
-    bank = PackedRows(inputs.arrays["others"], metric=case.metric)
+    bank = PackedRows(inputs.arrays["others"], metric=case.metric, copy=False)
+    knn(inputs.arrays["rows"][:1], bank, 1, metric=case.metric, backend=backend)  # a bank packs at its first search
     return Prepared(
         lambda: knn(inputs.next()[0], bank, case.k, metric=case.metric, backend=backend),
         _search_arrays,
-        held=int(getattr(bank, "nbytes", 0)),
+        held=bank.nbytes,
     )
 
 

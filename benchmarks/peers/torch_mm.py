@@ -63,7 +63,7 @@ def _search(torch, rows, others, case):
         part = rows[start : start + chunk]
         scores, ids = _scores(torch, part, others, case.metric).topk(case.k or 1, dim=1)
         if case.metric == "l2":
-            scores = part.square().sum(1, keepdim=True) - 2 * scores
+            scores = part.float().square().sum(1, keepdim=True) - 2 * scores
         parts.append((scores, ids))
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 

@@ -155,6 +155,18 @@ def test_every_contestant_gives_right_answers(ready, case, peer_name):
         assert prepared.seconds() >= 0
 
 
+@pytest.mark.parametrize("dtype", ("float32", "bfloat16"))
+@pytest.mark.parametrize(("peer_name", "options"), (("ours", {}), ("ours", {"packed": True}), ("torch_mm", {})))
+def test_torch_tensors_on_a_device_give_right_answers(ready, peer_name, options, dtype):
+    """The way of the GPU cases, on the device that is always there."""
+    case = knn(9, 200, 16, 4, dtype=dtype)
+    arrays, truth = ready(case)
+    peer = peers.load(peer_name)
+    prepared = peer.prepare(case, peers.Inputs(case, arrays), options | {"device": "cpu"})
+    answer = {name: array[truth["sample"]] for name, array in prepared.arrays(prepared.run()).items()}
+    assert gate.check(case, answer, truth, arrays, peer.TOLERANCE) is None
+
+
 def test_a_packed_bank_answers_like_a_one_shot_call(ready):
     case = knn(9, 200, 16, 4)
     arrays, truth = ready(case)
