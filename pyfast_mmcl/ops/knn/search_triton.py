@@ -1,0 +1,100 @@
+"""Exact kNN for CUDA tensors: fused Triton scan with certified bounds, float64 ranking of the survivors.
+
+The functions here take checked tensors; `search.py` holds the public `knn` and chooses this backend.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+from torch import Tensor
+
+from .bank_triton import PackedTriton
+from .exact_cuda import exhaustive
+from .nearest_triton import label_sums_triton, nearest_kernel
+
+__all__ = ["PackedTriton", "available", "knn_triton", "label_sums_triton", "nearest_triton"]
+
+# Verdict and reason per device, so that a failed self-check is reported the same way ever after.
+_verdicts: dict[torch.device, tuple[bool, str]] = {}
+
+
+def knn_triton(
+    queries: Tensor, database: Tensor, k: int, *, metric: str = "l2", exclude_self: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The k best rows of each query: ``((q[:, None] - x) ** 2).sum(-1).topk(k, largest=False)``, ranked in float64.
+
+    Args:
+        queries: [N, D] float32, float16, bfloat16 or float64.
+        database: [M, D] on the same device.
+        k: at least 1; beyond M, index −1 and distance +inf (l2) or −inf (ip, cosine).
+        metric: "l2" (squared distances, ascending), "ip" or "cosine" (similarities, descending).
+        exclude_self: query i does not return row i.
+
+    Returns:
+        distances [N, k] float32 (float64 for float64 queries), indices [N, k] int64; ties by smaller index.
+    """
+    return PackedTriton(database, metric).search(queries, k, exclude_self)
+
+
+def nearest_triton(x: Tensor, centers: Tensor, *, metric: str = "l2") -> tuple[Tensor, Tensor]:
+    """The best centre of each row: distances [N], labels [N]; as `knn_triton` with k = 1, in one pass.
+
+    Args:
+        x: [N, D].
+        centers: [K, D] on the same device.
+        metric: as `knn_triton`.
+    """
+    return PackedTriton(centers, metric).nearest(x)
+
+
+def available(device: torch.device | str) -> tuple[bool, str]:
+    """Whether the kernels run on ``device``, and why not. The first call on a GPU checks them on a tiny problem.
+
+    On the CPU they run under Triton's interpreter only, which is for tests: it must have been switched on with
+    TRITON_INTERPRET=1 before Triton was first imported.
+    """
+    device = torch.device(device)
+    if device.type == "cpu":
+        if isinstance(nearest_kernel, triton.runtime.JITFunction):
+            return False, "Triton kernels need a CUDA device (on the CPU, TRITON_INTERPRET=1 runs them slowly for tests)"
+        return True, "Triton's interpreter is on (TRITON_INTERPRET=1): correct but slow"
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return False, f"Triton kernels need a CUDA device, got {device}"
+    if device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    if device not in _verdicts:
+        _verdicts[device] = _first_use(device)
+    return _verdicts[device]
+
+
+def _first_use(device: torch.device) -> tuple[bool, str]:
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        return False, f"needs compute capability 8.0 or newer, {device} has {major}.{minor}"
+    try:
+        wrong = self_check(device)
+    except (RuntimeError, triton.TritonError) as error:
+        return False, f"the self-check on {device} failed: {str(error).splitlines()[0] if str(error) else error!r}"
+    return (False, f"the self-check on {device} gave wrong {wrong}") if wrong else (True, f"self-check passed on {device}")
+
+
+def self_check(device: torch.device) -> str:
+    """Run a fixed small problem against exhaustive float64 ranking: the name of what differs, or ""."""
+    N, M, D, k = 37, 1301, 40, 5
+    # Small integers: every score is exact, so any difference is an error, and ties are frequent.
+    cells = torch.arange((N + M) * D, device=device)
+    rows = ((cells * 7919) % 1009 % 7 - 3).float().view(N + M, D)
+    queries, database = rows[:N], rows[N:]
+    own = torch.full((N,), -1, device=device)
+    for metric in ("l2", "ip"):
+        _, truth = exhaustive(queries, database, k, metric, own)
+        bank = PackedTriton(database, metric)
+        if not torch.equal(bank.search(queries, k)[1], truth):
+            return f"{metric} neighbours"
+        if not torch.equal(bank.nearest(queries)[1], truth[:, 0]):
+            return f"{metric} nearest rows"
+    sums, counts = label_sums_triton(database, truth[:, 0].repeat(M // N + 1)[:M] % 11, 11)
+    if counts.sum() != M or not torch.equal(sums.sum(0), database.double().sum(0)):
+        return "label sums"
+    return ""
