@@ -89,8 +89,8 @@ class Stream:
         scenario         name, title or Scenario; "disjoint" labels are dealt by class, all others by domain
         n_tasks, classes number of tasks for an even deal of the ascending classes, or the classes of every task
         domains          [N] domain of each row (of dataset and test dataset); one task per domain, in ascending order
-        test             share of rows per (task, label), or bool [N] / row numbers, or a second dataset
-        validation       share of the training rows of each (task, label) kept for validation
+        test             share of rows per task and class, or bool [N] / row numbers, or a second dataset
+        validation       share of the training rows of each task and class kept for validation
         task_order       permutation of the tasks; task_names follow the tasks before the permutation
         task_modalities  modality set of each task (before the permutation) where the scenario says "per task"
         missing          {modality: share of rows without it}; a row always keeps at least one modality
@@ -111,7 +111,7 @@ class Stream:
         place[order] = torch.arange(n)
         task_of = torch.where(task_of >= 0, place[task_of], task_of)
         sets = _modality_sets(scenario, task_modalities, records.modalities, order)
-        group = task_of * (int(records.target.max()) + 1) + _first_label(records.target)
+        group = _strata(task_of, records.target)
         return cls(
             records,
             scenario,
@@ -198,9 +198,9 @@ class Stream:
         return f"task {task + 1}"
 
 
-def _first_label(target: Tensor) -> Tensor:
-    # Sequences are stratified by their first token: any stable grouping serves a split.
-    return target if target.ndim == 1 else target[:, 0]
+def _strata(task_of: Tensor, target: Tensor) -> Tensor:
+    """Group of every row [N] within which splits are drawn: (task, class), or the task alone for sequences."""
+    return task_of if target.ndim > 1 else task_of * (int(target.max()) + 1) + target
 
 
 def _order(task_order: Sequence[int] | None, n: int) -> Tensor:
