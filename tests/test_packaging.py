@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -200,3 +201,44 @@ def test_an_unknown_setting_is_one_sentence(source, name):
 def test_cuda_on_without_nvcc_is_one_sentence(source):
     text = build_ext(source, PYFAST_CUDA="ON", CUDACXX="/nowhere/nvcc")
     assert "PYFAST_CUDA=ON but no working CUDA compiler was found." in text and "PYFAST_CUDA=OFF" in text
+
+
+NATIVE = """
+import numpy as np
+from pyfast_mmcl import _native, knn
+assert _native.info()["built"], _native.info()
+assert _native.info()["version"] == pyfast_mmcl.__version__
+x = np.arange(12, dtype=np.float32).reshape(6, 2)
+print(knn(x, x, 2, backend="native")[1].tolist())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
+def test_an_isolated_build_needs_no_torch_and_less_than_two_minutes(source, tmp_path):
+    command = (sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path, source)
+    start = time.perf_counter()
+    result = run(*command, cwd=tmp_path, timeout=600, PYFAST_CUDA="OFF")
+    seconds = time.perf_counter() - start
+    if "No matching distribution found" in result.stdout or "Could not find a version" in result.stdout:
+        pytest.skip("needs a package index, for the build tools of the isolated environment")
+    assert result.returncode == 0, result.stdout
+    assert seconds < 120
+    (path,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        binaries = [name for name in archive.namelist() if name.endswith(".so")]
+        assert [name.partition(".")[0] for name in binaries] == [f"{PACKAGE}/_C"]
+        archive.extractall(tmp_path / "site")
+    assert python(NATIVE, tmp_path / "site") == "[[0, 1], [1, 0], [2, 1], [3, 2], [4, 3], [5, 4]]"
+
+
+def test_code_for_one_instruction_set_is_shared_with_nobody():
+    """A weak symbol, such as a template of the standard library, could be the copy that a lesser CPU has to run."""
+    folders = (ROOT / "build").glob("cmake-*/CMakeFiles/kernels.dir/csrc/*/")
+    objects = [path for folder in folders for path in folder.glob("*_avx*.o")]
+    if not objects or not shutil.which("nm"):
+        pytest.skip("needs the object files of `make build` on x86-64, and nm")
+    for path in objects:
+        symbols = run("nm", "-C", "--defined-only", path, cwd=ROOT).stdout.splitlines()
+        weak = [line for line in symbols if line.split()[1] in "WwVvu"]
+        assert symbols and not weak, f"{path.name}: {weak}"
