@@ -106,7 +106,7 @@ class Rows:
             return part.to(self.dtype)
         out = torch.empty(part.shape, dtype=self.dtype, device=part.device)
         for rows in slices(tuple(part.shape)):
-            out[rows] = unit_rows(part[rows].double())
+            out[rows] = unit_rows(part[rows].to(self.dtype).double())
         return out
 
 
