@@ -73,6 +73,7 @@ def _admit(case: Case, process: Process, folder: Path, effort: Effort) -> dict:
         "build_s": built["seconds"],
         "held_mib": built["held"] / MIB,
         "first_s": first["seconds"],
+        "turn_s": first["turn_seconds"],
         "extra_mib": None if first["extra"] is None else first["extra"] / MIB,
         "gate": "passed" if verdict is None else f"failed: {verdict}",
     }
@@ -84,15 +85,15 @@ def judge(case: Case, answer_file: Path, folder: Path, tolerance: float) -> str 
         return gate.check(case, dict(saved), dict(truth), data.load(case, folder), tolerance)
 
 
-def turns_of(first_seconds: float, effort: Effort) -> int:
-    """Turns a contestant gets."""
-    affordable = int(effort.seconds / first_seconds) if first_seconds > 0 else effort.repeats
+def turns_of(seconds: float, effort: Effort) -> int:
+    """Turns a contestant gets when one of them takes about `seconds`."""
+    affordable = int(effort.seconds / seconds) if seconds > 0 else effort.repeats
     return max(effort.fewest, min(effort.repeats, affordable))
 
 
 def _take_turns(ready: list, effort: Effort) -> None:
     """A, B, C, A, B, C, … until everyone had its turns; a turn's median joins the contestant's list."""
-    turns = {id(row): turns_of(row["first_s"], effort) for _, row, _ in ready}
+    turns = {id(row): turns_of(row.pop("turn_s"), effort) for _, row, _ in ready}
     for number in range(effort.repeats):
         for process, row, medians in ready:
             if number >= turns[id(row)] or row["gate"] != "passed":

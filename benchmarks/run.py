@@ -91,8 +91,8 @@ class Runner:
                     print(f"[{number}/{len(todo)}] {case.id}", flush=True)
                     folder = Path(scratch)
                     _keep_only(case, folder)
-                    make_inputs(case, folder, self.threads)
                     with exclusive(self.lock):
+                        make_inputs(case, folder, self.threads)
                         rows = self._measure(case, folder, commit)
                     records.replace_case(records.path_of(self.slug, case.op, self.results), rows)
                     print(table(rows), flush=True)

@@ -92,7 +92,7 @@ class Desk:
             with np.load(self.folder / data.file_names(self.case)["truth"]) as truth:
                 arrays = {name: array[truth["sample"]] for name, array in arrays.items()}
         np.savez(out, **arrays)
-        return {"seconds": seconds, "extra": extra}
+        return {"seconds": seconds, "turn_seconds": seconds * self.prepared.calls, "extra": extra}
 
     def turn(self, expected: float) -> dict:
         seconds = self.prepared.seconds or (lambda: self.call_seconds(self.prepared.run))
@@ -139,6 +139,8 @@ def main() -> None:
         request = json.loads(line)
         try:
             answer = getattr(desk, request.pop("do"))(**request)
+        except peers.Unsupported as error:
+            answer = {"error": f"unavailable: {error}"}
         except Exception as error:  # reported to the parent, which records it as this contestant's reason
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")

@@ -21,14 +21,20 @@ FLOAT32_TOLERANCE = 1e-5  # expanded-form float32 distances: rounding of ‖q‖
 TF32_TOLERANCE = 2e-3  # products of operands rounded to 10 mantissa bits
 
 
+class Unsupported(Exception):
+    """This library has no such operation, metric or dtype; the message says which."""
+
+
 @dataclass
 class Prepared:
     """A call ready to be timed. `seconds`, when given, replaces the wall clock (a peer that can only run whole fits
-    reports the difference between two of them). `held` counts bytes kept between calls (a packed bank, an index)."""
+    reports the difference between two of them) and costs about `calls` times as much as `run`. `held` counts bytes kept
+    between calls (a packed bank, an index)."""
 
     run: Callable[[], Any]
     arrays: Callable[[Any], dict]
     seconds: Callable[[], float] | None = None
+    calls: int = 1
     held: int = 0
     backend: str = ""
 

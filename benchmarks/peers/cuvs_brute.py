@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.peers import FLOAT32_TOLERANCE, Inputs, Prepared, missing, version_of
+from benchmarks.peers import FLOAT32_TOLERANCE, Inputs, Prepared, Unsupported, missing, version_of
 from benchmarks.peers.torch_mm import search_arrays, to_device
 
 TOLERANCE = FLOAT32_TOLERANCE
@@ -21,7 +21,7 @@ def prepare(case, inputs: Inputs, options: dict) -> Prepared:
     from cuvs.neighbors import brute_force
 
     if case.dtype == "bfloat16":
-        raise ValueError("cuVS brute force takes float32 and float16 only")
+        raise Unsupported("cuVS brute force takes float32 and float16 only")
     inputs = to_device(inputs, "cuda")
     metric = {"l2": "sqeuclidean", "ip": "inner_product", "cosine": "cosine"}[case.metric]
 

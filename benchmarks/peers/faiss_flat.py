@@ -59,4 +59,10 @@ def _kmeans(faiss, case, inputs: Inputs, backend: str) -> Prepared:
         fit(1 + EXTRA_ITERATIONS)
         return max((time.perf_counter() - middle) - (middle - start), 0.0) / EXTRA_ITERATIONS
 
-    return Prepared(lambda: fit(1), lambda centers: {"centers": centers}, seconds=seconds, backend=backend)
+    return Prepared(
+        lambda: fit(1),
+        lambda centers: {"centers": centers},
+        seconds=seconds,
+        calls=2 + EXTRA_ITERATIONS,
+        backend=backend,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.peers import FLOAT32_TOLERANCE, Inputs, Prepared, missing, version_of
+from benchmarks.peers import FLOAT32_TOLERANCE, Inputs, Prepared, Unsupported, missing, version_of
 from benchmarks.peers.torch_mm import search_arrays, to_device
 
 TOLERANCE = FLOAT32_TOLERANCE
@@ -22,6 +22,8 @@ def versions() -> dict[str, str]:
 
 
 def prepare(case, inputs: Inputs, options: dict) -> Prepared:
+    if case.metric == "cosine":
+        raise Unsupported("faiss on a GPU has no cosine metric")
     import faiss
     import faiss.contrib.torch_utils  # teaches faiss to take torch tensors
 

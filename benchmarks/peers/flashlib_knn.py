@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.peers import TF32_TOLERANCE, Inputs, Prepared, missing, version_of
+from benchmarks.peers import TF32_TOLERANCE, Inputs, Prepared, Unsupported, missing, version_of
 from benchmarks.peers.torch_mm import search_arrays, to_device
 
 TOLERANCE = TF32_TOLERANCE
@@ -20,6 +20,6 @@ def prepare(case, inputs: Inputs, options: dict) -> Prepared:
     from flashlib import flash_knn
 
     if case.metric != "l2":
-        raise ValueError("flashlib searches by squared Euclidean distance only")
+        raise Unsupported("flashlib searches by squared Euclidean distance only")
     inputs = to_device(inputs, "cuda")
     return Prepared(lambda: flash_knn(*inputs.next(), case.k or 1), search_arrays, backend="triton")

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from benchmarks.peers import FLOAT32_TOLERANCE, Inputs, Prepared, missing, version_of
+from benchmarks.peers import FLOAT32_TOLERANCE, Inputs, Prepared, Unsupported, missing, version_of
 
 TOLERANCE = FLOAT32_TOLERANCE
 EXTRA_ITERATIONS = 3
@@ -22,7 +22,7 @@ def versions() -> dict[str, str]:
 
 def prepare(case, inputs: Inputs, options: dict) -> Prepared:
     if case.metric == "ip":
-        raise ValueError("scikit-learn's NearestNeighbors has no inner-product metric")
+        raise Unsupported("scikit-learn's NearestNeighbors has no inner-product metric")
     if case.op == "lloyd_step":
         return _kmeans(case, inputs)
     return (_nearest if case.op == "nearest" else _neighbors)(case, inputs)
@@ -69,4 +69,6 @@ def _kmeans(case, inputs: Inputs) -> Prepared:
         end = time.perf_counter()
         return max((end - middle) - (middle - start), 0.0) / (last.n_iter_ - first.n_iter_)
 
-    return Prepared(lambda: fit(1), lambda engine: {"centers": engine.cluster_centers_}, seconds=seconds)
+    return Prepared(
+        lambda: fit(1), lambda engine: {"centers": engine.cluster_centers_}, seconds=seconds, calls=2 + EXTRA_ITERATIONS
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers import Prepared
+from benchmarks.peers import Prepared, Unsupported
 
 TOLERANCE = 1e-6
 
@@ -20,6 +20,8 @@ def versions():
 
 
 def prepare(case, inputs, options):
+    if options.get("unsupported"):
+        raise Unsupported("no such metric here")
     rows, others = (np.asarray(array, np.float64) for array in inputs.next())
     values = np.square(rows[:, None] - others[None]).sum(2)
     ids = np.argsort(values, axis=1, kind="stable")[:, : case.k]

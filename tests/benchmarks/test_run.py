@@ -50,6 +50,12 @@ def test_one_that_raises_or_dies_does_not_stop_the_others(rows_of):
     assert rows["right"]["repeats"] == EFFORT.repeats
 
 
+def test_what_a_library_cannot_do_is_no_failure(rows_of):
+    rows = rows_of(contestant("other metric", unsupported=True), contestant("right"))
+    assert rows["other metric"]["gate"] == "unavailable: no such metric here"
+    assert rows["right"]["gate"] == "passed"
+
+
 def test_contestants_take_turns(rows_of, tmp_path):
     log = tmp_path / "calls"
     rows_of(*(contestant(name, log=str(log), sleep=0.3) for name in "AB"))
