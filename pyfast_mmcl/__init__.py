@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pyfast_mmcl.ops.knn import PackedRows, knn, lloyd_step, nearest
+    from pyfast_mmcl.ops.knn.lloyd import lloyd_step
+    from pyfast_mmcl.ops.knn.nearest import nearest
+    from pyfast_mmcl.ops.knn.packed import PackedRows
+    from pyfast_mmcl.ops.knn.search import knn
     from pyfast_mmcl.train.learner import Learner
 
 _HOME = {
