@@ -64,8 +64,13 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 
 def python(code: str, site: Path) -> str:
-    """Runs code with the package of ``site``, not of the checkout."""
-    guard = f"import {PACKAGE}; assert {PACKAGE}.__file__.startswith({str(site)!r}), {PACKAGE}.__file__\n"
+    """Runs code with the package of ``site`` alone: an editable install would lend it the checkout's modules."""
+    guard = f"""
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "Editable" not in str(finder)]
+import {PACKAGE}
+assert {PACKAGE}.__file__.startswith({str(site)!r}), {PACKAGE}.__file__
+"""
     result = run(sys.executable, "-c", guard + code, cwd=site, PYTHONPATH=str(site))
     assert result.returncode == 0, result.stdout
     return result.stdout.strip()
