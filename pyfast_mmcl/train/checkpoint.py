@@ -25,6 +25,9 @@ KIND = "pyfast_mmcl checkpoint"
 FORMAT = 1
 _INDEX = "checkpoint.json"
 _TENSORS = "tensors-*.safetensors"
+_PENDING = "tensors.pending"
+# What earlier saves, finished or killed, may have left behind.
+_LEFTOVERS = (_TENSORS, _PENDING, f".{_PENDING}.*.tmp", f".{_INDEX}.*.tmp")
 
 
 def has_checkpoint(folder: str | Path) -> bool:
@@ -51,9 +54,10 @@ def save_checkpoint(folder: str | Path, state: dict[str, Any]) -> None:
             "state": skeleton,
         }
         replace_text(folder / _INDEX, json.dumps({**body, "sha256": _digest_json(body)}, indent=1, allow_nan=False))
-        for old in folder.glob(_TENSORS):
-            if old.name != name:
-                old.unlink(missing_ok=True)
+        for pattern in _LEFTOVERS:
+            for old in folder.glob(pattern):
+                if old.name != name:
+                    old.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"cannot write a checkpoint to {folder}: {error}; choose a folder that can be written and has free space."
@@ -100,7 +104,7 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 def _save_tensors(folder: Path, tensors: dict[str, Tensor]) -> tuple[str, str]:
     """Write the tensors under the name of their content; returns name and SHA-256."""
-    pending = folder / "tensors.pending"
+    pending = folder / _PENDING
     replace_file(pending, lambda new: save_file(tensors, new))
     digest = _digest_file(pending)
     name = _TENSORS.replace("*", digest[:16])

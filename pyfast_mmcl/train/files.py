@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +13,9 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 
     A crash leaves the old file; an error of ``write`` leaves the old file and no new one.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    new = Path(name)
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    # Made here rather than by tempfile, whose files nobody else may read.
+    new.touch(exist_ok=False)
     try:
         write(new)
         flush(new)

@@ -242,7 +242,7 @@ class Learner:
     def _check_finite(self, terms: dict[str, Tensor]) -> None:
         for name, value in terms.items():
             if not bool(torch.isfinite(value)):
-                self._diverged(f"the loss term {name!r} is {float(value)}")
+                self._diverged(f"the loss term {name!r} is {float(value.detach())}")
 
     def _diverged(self, what: str) -> None:
         at = self._at

@@ -31,7 +31,8 @@ def as_method(method: Any, hyper: dict[str, Any]) -> Method:
             raise InputError(
                 f"hyper-parameters {sorted(hyper)}: they go with a recipe; set them in the parts themselves."
             )
-        return _checked(Method("+".join(getattr(p, "name", "?") for p in method), list(method), {}))
+        name = "+".join(part.name for part in method if isinstance(part, Part))
+        return _checked(Method(name, list(method), {}))
     entry = _entry(method)
     parts = entry.build(**hyper)
     return _checked(Method(entry.name, list(parts), _plain({**entry.defaults, **hyper}), entry.trains_on))
@@ -53,7 +54,7 @@ def _entry(method: Any) -> Entry:
 def _checked(method: Method) -> Method:
     for part in method.parts:
         if not isinstance(part, Part):
-            raise InputError(f"method {method.name}: expected a list of Parts, got {type(part).__name__} in it.")
+            raise InputError(f"method {method.name}: expected a list of Parts, got {part!r} in it.")
     if not method.parts:
         raise InputError("method: expected at least one Part, got an empty list.")
     answering = [part.name for part in method.parts if type(part).predict is not Part.predict]

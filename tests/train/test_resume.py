@@ -1,0 +1,243 @@
+"""A run killed anywhere and resumed gives the bits of an uninterrupted one."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyfast_mmcl._errors import CheckpointError, InputError
+from pyfast_mmcl.data import Records, Stream, digits_stream
+from pyfast_mmcl.train import Learner, Part, default_model, run_continual
+from pyfast_mmcl.train.checkpoint import load_checkpoint
+from pyfast_mmcl.train.parts import CrossEntropy
+from tests.check import assert_same_bits, raises_sentence
+
+EPOCHS, TASKS, METHODS = 2, 3, ("finetune", "er", "joint")
+
+
+def make_stream(missing=0.3):
+    g = torch.Generator().manual_seed(2)
+    target = torch.arange(360) % 6
+    columns = {"a": torch.randn(360, 6, generator=g) + target[:, None], "b": torch.randn(360, 1, 4, 4, generator=g)}
+    return Stream.from_dataset(Records(columns, target), n_tasks=TASKS, missing={"b": missing})
+
+
+class Killed(BaseException):
+    """Not an error that anybody handles."""
+
+
+class Kill(Part):
+    """Stops the run inside the hook of a given name, at a given step or the next time the hook is called.
+
+    The last task has no later before_task: there its after_task serves.
+    """
+
+    def __init__(self, hook, step):
+        self.hook, self.step = hook, step
+
+    def _maybe(self, learner, hook):
+        if hook == self.hook and learner.step >= self.step:
+            raise Killed
+
+    def before_task(self, learner, task):
+        self._maybe(learner, "before_task")
+
+    def extend(self, learner, batch):
+        self._maybe(learner, "extend")
+        return batch
+
+    def edit_grads(self, learner, batch):
+        self._maybe(learner, "edit_grads")
+
+    def after_step(self, learner, batch, out):
+        self._maybe(learner, "after_step")
+
+    def after_task(self, learner, task, loader):
+        self._maybe(learner, "before_task" if self.hook == "before_task" and task.id == TASKS - 1 else "after_task")
+
+
+STEP_HOOKS = ("extend", "edit_grads", "after_step")
+HOOKS = ("before_task", *STEP_HOOKS, "after_task")
+
+
+def learner(stream, method, folder=None, kill=None, **kwargs):
+    model = default_model(stream)
+    # Dropout, so that the random state of layers is part of what must come back.
+    model.fusion.linear = torch.nn.Sequential(torch.nn.Dropout(0.2), model.fusion.linear)
+    hyper = {"capacity": 40} if method == "er" else {}
+    settings = {"epochs": EPOCHS, "batch_size": 16, "device": "cpu", "progress": False, "hyper": hyper}
+    made = Learner(model, method, **{**settings, **kwargs}, checkpoint_dir=folder)
+    made.parts.append(kill or Kill("never", 0))
+    return made
+
+
+@pytest.fixture(scope="module")
+def stream():
+    return make_stream()
+
+
+@pytest.fixture(scope="module")
+def whole(stream):
+    """The uninterrupted runs."""
+    runs = {}
+    for method in METHODS:
+        runs[method] = learner(stream, method)
+        runs[method].fit(stream)
+    return runs
+
+
+def assert_same_run(ours, theirs):
+    assert ours.history.accuracy == theirs.history.accuracy and ours.history.initial == theirs.history.initial
+    assert ours.history.losses == theirs.history.losses and ours.history.kept_bytes == theirs.history.kept_bytes
+    assert ours.step == theirs.step
+    for (name, a), b in zip(ours.model.state_dict().items(), theirs.model.state_dict().values(), strict=True):
+        assert name and a.isfinite().all()
+        assert_same_bits(a, b)
+    state = [made._optimizer.state_dict()["state"] for made in (ours, theirs)]
+    for key in state[0]:
+        for name in state[0][key]:
+            assert_same_bits(state[0][key][name], state[1][key][name])
+
+
+# Eight random places for each of three methods.
+PLACES = [(method, seed) for method in METHODS for seed in range(8)]
+
+
+@pytest.mark.parametrize(("method", "seed"), PLACES)
+def test_killed_anywhere_and_resumed_gives_the_same_bits(stream, whole, tmp_path, method, seed):
+    rng = random.Random(f"{method} {seed}")
+    every = rng.choice([1, 2, 5, None])
+    kills = sorted(rng.sample(range(whole[method].step), 2))
+    for attempt, step in enumerate(kills):
+        # The first kill is inside a step, so that there are steps left for the second, which may be anywhere.
+        hook = rng.choice(HOOKS if attempt else STEP_HOOKS)
+        run = learner(stream, method, tmp_path, Kill(hook, step), checkpoint_every=every)
+        with pytest.raises(Killed):
+            run.fit(stream, resume=attempt > 0)
+    run = learner(stream, method, tmp_path, checkpoint_every=every)
+    run.fit(stream, resume=True)
+    assert_same_run(run, whole[method])
+    if method == "er":
+        ours, theirs = (made.parts[0].memory_.all() for made in (run, whole[method]))
+        assert_same_bits(ours.index, theirs.index)
+        assert all(torch.equal(ours.inputs[m], theirs.inputs[m]) for m in ours.inputs)
+
+
+def test_checkpointing_changes_nothing(stream, whole, tmp_path):
+    run = learner(stream, "er", tmp_path, checkpoint_every=3)
+    run.fit(stream)
+    assert_same_run(run, whole["er"])
+
+
+def test_a_finished_run_is_read_and_not_run_again(stream, whole, tmp_path):
+    learner(stream, "er", tmp_path).fit(stream)
+    again = learner(stream, "er", tmp_path, Kill("extend", 0))
+    assert again.fit(stream, resume=True).accuracy == whole["er"].history.accuracy
+    assert_same_bits(again.model.head.linear.weight, whole["er"].model.head.linear.weight)
+
+
+def test_resume_of_an_empty_folder_starts_afresh(stream, whole, tmp_path):
+    run = learner(stream, "er", tmp_path / "new")
+    run.fit(stream, resume=True)
+    assert_same_run(run, whole["er"])
+
+
+SCRIPT = """
+import sys
+from tests.train.test_resume import run_digits
+run_digits(sys.argv[1], resume=sys.argv[2] == "resume")
+"""
+
+
+def run_digits(folder, resume=False):
+    settings = {"epochs": 1, "batch_size": 16, "device": "cpu", "progress": False}
+    digits = digits_stream(n_tasks=2)
+    return run_continual("er", digits, checkpoint_dir=folder, checkpoint_every=1, resume=resume, **settings)
+
+
+def start(*arguments):
+    root = Path(__file__).parents[2]
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, *map(str, arguments)], cwd=root)
+
+
+def test_kill_9_and_resume_in_another_process(tmp_path):
+    process = start(tmp_path / "run", "start")
+    # Killed as soon as it is well under way, in the middle of whatever it is doing.
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and steps_done(tmp_path / "run") < 10:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    assert 10 <= load_checkpoint(tmp_path / "run")["position"]["total"] < 80
+    assert start(tmp_path / "run", "resume").wait() == 0
+    resumed, whole = load_checkpoint(tmp_path / "run"), run_digits(tmp_path / "whole")
+    assert resumed["history"]["accuracy"] == whole.accuracy and whole.finished
+    for name, value in load_checkpoint(tmp_path / "whole")["model"].items():
+        assert_same_bits(resumed["model"][name], value)
+
+
+def steps_done(folder):
+    try:
+        return load_checkpoint(folder)["position"]["total"]
+    except CheckpointError:
+        # Not there yet, or replaced between reading the index and reading the tensors it names.
+        return 0
+
+
+def test_an_earlier_run_is_never_overwritten(stream, tmp_path):
+    learner(stream, "finetune", tmp_path).fit(stream)
+    with raises_sentence(InputError, str(tmp_path), "earlier run", "resume"):
+        learner(stream, "finetune", tmp_path).fit(stream)
+    with raises_sentence(InputError, "checkpoint_dir"):
+        learner(stream, "finetune").fit(stream, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "er"}, "method is 'finetune'"),
+        ({"seed": 1}, "seed is 0"),
+        ({"epochs": 5}, "epochs is 2"),
+        ({"batch_size": 8}, "batch size is 16"),
+        ({"lr": 0.5}, "optimizer is 'adamw lr 0.001'"),
+        ({"clip_norm": 1.0}, "gradient clipping is None"),
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused(stream, tmp_path, change, words):
+    learner(stream, "finetune", tmp_path).fit(stream)
+    with raises_sentence(CheckpointError, "another run", words):
+        learner(stream, folder=tmp_path, **{"method": "finetune", **change}).fit(stream, resume=True)
+
+
+def test_another_stream_or_model_is_refused(stream, tmp_path):
+    learner(stream, "finetune", tmp_path).fit(stream)
+    with raises_sentence(CheckpointError, "another run", "stream"):
+        learner(make_stream(0.1), "finetune", tmp_path).fit(make_stream(0.1), resume=True)
+    other = Learner(default_model(stream, width=32), "finetune", epochs=EPOCHS, batch_size=16, device="cpu",
+                    progress=False, checkpoint_dir=tmp_path)  # fmt: skip
+    other.parts.append(Kill("never", 0))
+    with raises_sentence(CheckpointError, "another model"):
+        other.fit(stream, resume=True)
+
+
+def test_a_folder_that_cannot_be_written_stops_the_run_before_training(stream, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    run = learner(stream, "finetune", tmp_path / "file" / "run", Kill("extend", 0))
+    with raises_sentence(CheckpointError, "cannot write"):
+        run.fit(stream)
+
+
+def test_parts_without_a_recipe_resume_too(stream, tmp_path):
+    def run(folder, kill=None, resume=False):
+        made = learner(stream, [CrossEntropy("fresh", weight=0.5), CrossEntropy()], folder, kill)
+        made.fit(stream, resume=resume)
+        return made
+
+    with pytest.raises(Killed):
+        run(tmp_path, Kill("after_step", 20))
+    assert_same_run(run(tmp_path, resume=True), run(None))
