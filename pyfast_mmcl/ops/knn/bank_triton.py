@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..._errors import InputError
 from .exact_cuda import best_of_pairs, distances_of, exhaustive, merge_best, pair_scores, ranking_key
+from .filter_triton import Survivors, rescan, scan
 from .nearest_triton import best_and_rival
 from .pack_triton import Packed, empty_packed, fit_frame, pack, pack_into
-from .scan_triton import Plan, Survivors, larger, plan_for, query_bounds, rescan, scan
+from .scan_triton import Plan, larger, plan_for, query_bounds
 
 # Candidate buffers of one block of queries, and images of one block of float32 rows.
 WORKSPACE_BYTES = 64 * 2**20
@@ -99,16 +100,19 @@ class PackedTriton:
         return distances, indices
 
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """The best row of each query: distances [N], indices [N]; as ``search(queries, 1)`` in one pass over the bank."""
+        """The best row of each query: distances [N], indices [N]; ``search(queries, 1)`` in one pass."""
+        distances, indices = self.nearest64(queries)
+        return distances.to(torch.float64 if queries.dtype == torch.float64 else torch.float32), indices
+
+    def nearest64(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """`nearest` with distances in float64."""
         N = len(queries)
-        dtype = torch.float64 if queries.dtype == torch.float64 else torch.float32
-        distances = torch.empty(N, dtype=dtype, device=queries.device)
+        key = torch.empty(N, dtype=torch.float64, device=queries.device)
         indices = torch.empty(N, dtype=torch.int64, device=queries.device)
         for start in range(0, N, _QUERY_ROWS):
             part = slice(start, start + _QUERY_ROWS)
-            key, indices[part] = self._nearest(queries[part])
-            distances[part] = distances_of(key, self.metric).to(dtype)
-        return distances, indices
+            key[part], indices[part] = self._nearest(queries[part])
+        return distances_of(key, self.metric), indices
 
     def _reserve(self, needed: int) -> None:
         if needed <= len(self._rows) and (self._bank is None or needed <= len(self._bank)):
@@ -158,7 +162,7 @@ class PackedTriton:
     def _climb(
         self, queries: Tensor, own: Tensor, k: int, plan: Plan, floor: Tensor, left: Tensor, key: Tensor, ids: Tensor
     ) -> Tensor:
-        # Runs the queries in `left` again with more room, then in float32; fills key and ids, returns who still overflows.
+        # Runs the queries in `left` again with more room, then in float32; returns those that still overflow.
         plan = larger(plan)
         for dtype in (torch.float16, torch.float32):
             remaining = []
@@ -166,7 +170,7 @@ class PackedTriton:
                 rows = left[part]
                 packed = pack(queries[rows], self._frame, dtype, query=True)
                 bounds = query_bounds(packed, self._frame, dtype)
-                blocks = [(0, self._packed())] if dtype == torch.float16 else self._float_blocks()
+                blocks = [(0, self._packed())] if dtype == torch.float16 else self._float_blocks(plan)
                 found = rescan(packed, bounds, own[rows], blocks, k, floor[rows], plan)
                 floor[rows] = found.floor
                 key[rows], ids[rows] = self._rank(queries[rows], found, k)
@@ -174,11 +178,14 @@ class PackedTriton:
             left = torch.cat(remaining) if remaining else left
         return left
 
-    def _float_blocks(self):
-        # float32 images live for one block only: extra memory stays bounded whatever M is.
-        step = max(1, WORKSPACE_BYTES // (4 * self._frame.padded))
-        for start in range(0, self._length, step):
+    def _float_blocks(self, plan: Plan):
+        # float32 images live for one block only: extra memory stays bounded whatever M is. The first block fits the
+        # buffer, so it cannot overflow and its floor spares the larger blocks behind it.
+        largest = max(1, WORKSPACE_BYTES // (4 * self._frame.padded))
+        start, step = 0, min(plan.capacity, largest)
+        while start < self._length:
             yield start, pack(self.rows[start : start + step], self._frame, torch.float32)
+            start, step = start + step, min(step * plan.growth, largest)
 
     def _rank(self, queries: Tensor, found: Survivors, k: int) -> tuple[Tensor, Tensor]:
         rows, ids = found.pairs()

@@ -7,8 +7,12 @@ sums by halving, in an order fixed by D.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
+
+from ... import _native
 
 # float64 values in one temporary: 16 MiB.
 BLOCK_VALUES = 2**21
@@ -49,6 +53,8 @@ def pair_scores(queries: Tensor, database: Tensor, rows: Tensor, ids: Tensor, me
     Returns:
         [P] float64.
     """
+    if queries.is_cuda and _native_usable(queries.device):
+        return native_pair_scores(queries, database, rows, ids, metric)
     return torch_pair_scores(queries, database, rows, ids, metric)
 
 
@@ -62,6 +68,48 @@ def torch_pair_scores(queries: Tensor, database: Tensor, rows: Tensor, ids: Tens
     return out
 
 
+def native_pair_scores(queries: Tensor, database: Tensor, rows: Tensor, ids: Tensor, metric: str) -> Tensor:
+    """`pair_scores` in the compiled CUDA kernel, on the current stream."""
+    out = torch.empty(len(rows), dtype=torch.float64, device=queries.device)
+    # float32 holds every half exactly; only float64 needs its own kernel.
+    wide = torch.float64 if database.dtype == torch.float64 else torch.float32
+    arrays = (queries.to(wide), database, rows.contiguous(), ids.contiguous(), out)
+    stream = torch.cuda.current_stream(queries.device).cuda_stream
+    _native.module().knn_rerank_cuda(*map(_native.capsule, arrays), ("l2", "ip", "cosine").index(metric), stream)
+    return out
+
+
+# Whether the compiled kernel has passed its self-check, per device.
+_native_verdicts: dict[torch.device, bool] = {}
+
+
+def _native_usable(device: torch.device) -> bool:
+    if device not in _native_verdicts:
+        usable = _native.info()["cuda"] and hasattr(_native.module(), "knn_rerank_cuda")
+        if usable:
+            reason = _native_self_check(device)
+            if reason:
+                warnings.warn(f"the CUDA re-rank kernel is not used on {device}: {reason}; torch is.", stacklevel=2)
+            usable = not reason
+        _native_verdicts[device] = usable
+    return _native_verdicts[device]
+
+
+def _native_self_check(device: torch.device) -> str:
+    # Small integers have exact scores, so both ways must agree in every bit.
+    cells = torch.arange(19 * 37, device=device)
+    rows = ((cells * 7919) % 1009 % 9 - 4).float().view(19, 37)
+    first, second = torch.cartesian_prod(torch.arange(19, device=device), torch.arange(19, device=device)).unbind(1)
+    for metric in ("l2", "ip", "cosine"):
+        try:
+            scores = native_pair_scores(rows, rows, first, second, metric)
+        except (ValueError, RuntimeError) as error:
+            return str(error)
+        if not torch.equal(scores, torch_pair_scores(rows, rows, first, second, metric)):
+            return f"wrong {metric} scores on a small problem"
+    return ""
+
+
 def ranking_key(scores: Tensor, metric: str) -> Tensor:
     """Smaller is better; NaN sorts last and −0 equals 0."""
     return (scores if metric == "l2" else -scores) + 0.0
@@ -73,16 +121,14 @@ def distances_of(key: Tensor, metric: str) -> Tensor:
 
 
 def merge_best(key: Tensor, ids: Tensor, more_key: Tensor, more_ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best of two candidate lists by (key, id): [N, a] and [N, b] → [N, min(k, a + b)]. Missing entries are id −1."""
+    """The k best of two lists by (key, id): [N, a] and [N, b] → [N, min(k, a + b)]; missing entries have id −1."""
     key, ids = torch.cat([key, more_key], dim=1), torch.cat([ids, more_ids], dim=1)
-    # Missing entries carry key +inf; as the largest id they also stand behind real rows at +inf, but before NaN,
-    # so NaN rows are ordered first among the missing by the last sort.
-    order = ids.masked_fill(ids < 0, torch.iinfo(ids.dtype).max).sort(dim=1, stable=True).indices
-    key, ids = key.gather(1, order), ids.gather(1, order)
-    key, order = key.sort(dim=1, stable=True)
-    ids = ids.gather(1, order)
-    missing = (ids < 0).sort(dim=1, stable=True).indices
-    return key.gather(1, missing)[:, :k], ids.gather(1, missing)[:, :k]
+    # Three stable sorts: by id, then by key (NaN last), then missing entries behind everything.
+    ids, order = ids.sort(dim=1, stable=True)
+    key, place = key.gather(1, order).sort(dim=1, stable=True)
+    ids = ids.gather(1, place)
+    order = (ids < 0).sort(dim=1, stable=True).indices
+    return key.gather(1, order)[:, :k], ids.gather(1, order)[:, :k]
 
 
 def best_of_pairs(N: int, k: int, rows: Tensor, ids: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,15 +160,17 @@ def exhaustive(
     ids = torch.arange(M, device=queries.device) if ids is None else ids
     key = torch.full((N, k), torch.inf, dtype=torch.float64, device=queries.device)
     index = torch.full((N, k), -1, dtype=torch.int64, device=queries.device)
-    rows = min(64, max(1, N))
-    step = max(1, BLOCK_VALUES // (rows * D))
-    for q0 in range(0, N, rows):
-        part = slice(q0, q0 + rows)
-        q = queries[part, None].double()
+    # Through the same pair scores as the survivors of a scan: both ways give a pair the same bits.
+    block = min(64, max(1, N))
+    step = max(1, BLOCK_VALUES // (block * D))
+    for q0 in range(0, N, block):
+        part = torch.arange(q0, min(q0 + block, N), device=queries.device)
         for x0 in range(0, M, step):
-            names = ids[x0 : x0 + step].expand(q.shape[0], -1)
-            scores = ranking_key(_scores(q, database[None, x0 : x0 + step].double(), metric), metric)
+            columns = torch.arange(x0, min(x0 + step, M), device=queries.device)
+            pairs = torch.cartesian_prod(part, columns)
+            scores = pair_scores(queries, database, pairs[:, 0], pairs[:, 1], metric).view(len(part), len(columns))
+            names = ids[columns].expand(len(part), -1)
             mine = names == own[part, None]
-            scores, names = scores.masked_fill(mine, torch.inf), names.masked_fill(mine, -1)
-            key[part], index[part] = merge_best(key[part], index[part], scores, names, k)
+            scores = ranking_key(scores, metric).masked_fill(mine, torch.inf)
+            key[part], index[part] = merge_best(key[part], index[part], scores, names.masked_fill(mine, -1), k)
     return key, index

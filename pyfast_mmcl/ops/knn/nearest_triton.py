@@ -116,11 +116,11 @@ def best_and_rival(queries: Packed, bounds: QueryBounds, x: Packed, plan: Plan) 
         DP=queries.image.shape[1],
         BLOCK_N=plan.block_n,
         BLOCK_M=plan.block_m,
-        BLOCK_D=plan.block_d,
+        BLOCK_D=min(plan.block_d, queries.image.shape[1]),
         num_warps=plan.warps,
         num_stages=plan.stages,
     )
-    top, split = high.max(dim=0)
+    split = high.argmax(dim=0)
     others = high.scatter(0, split[None], float("-inf")).amax(dim=0)
     rival = torch.maximum(rival.amax(dim=0), others)
     low = low.gather(0, split[None])[0]
@@ -133,6 +133,7 @@ def segment_sum_kernel(
     order_ptr,  # [N] int64
     start_ptr,  # [segments] int64
     end_ptr,  # [segments] int64
+    weight_ptr,  # [N] float64
     out_ptr,  # [segments, D] float64
     D,
     stride_n,
@@ -150,24 +151,25 @@ def segment_sum_kernel(
         row = tl.load(order_ptr + at, mask=at < end, other=0)
         inside = (at < end)[:, None] & (d < D)[None, :]
         x = tl.load(x_ptr + row[:, None] * stride_n + d.to(tl.int64)[None, :] * stride_d, mask=inside, other=0.0)
-        total += tl.sum(x.to(tl.float64), axis=0)
+        weight = tl.load(weight_ptr + row, mask=at < end, other=0.0)
+        total += tl.sum(x.to(tl.float64) * weight[:, None], axis=0)
     tl.store(out_ptr + segment.to(tl.int64) * D + d, total, mask=d < D)
 
 
-def _segment_sums(x: Tensor, order: Tensor, start: Tensor, end: Tensor) -> Tensor:
+def _segment_sums(x: Tensor, weights: Tensor, order: Tensor, start: Tensor, end: Tensor) -> Tensor:
     D = x.shape[1]
     out = torch.empty((len(start), D), dtype=torch.float64, device=x.device)
     block_d = min(64, triton.next_power_of_2(D))
     if len(start):
         grid = (len(start), triton.cdiv(D, block_d))
         segment_sum_kernel[grid](
-            x, order, start, end, out, D, x.stride(0), x.stride(1), BLOCK_R=16, BLOCK_D=block_d, num_warps=4
+            x, order, start, end, weights, out, D, x.stride(0), x.stride(1), BLOCK_R=16, BLOCK_D=block_d, num_warps=4
         )
     return out
 
 
-def label_sums_triton(x: Tensor, labels: Tensor, K: int) -> tuple[Tensor, Tensor]:
-    """Sum and number of the rows of each label: ``sums.index_add_(0, labels, x.double())``, the same bits every time.
+def label_sums(x: Tensor, labels: Tensor, K: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Sum and number of the rows of each label: ``zeros(K, D).index_add_(0, labels, w[:, None] * x)``, reproducible.
 
     Rows are sorted by label and added segment by segment in a fixed order; no floating-point atomics.
 
@@ -175,6 +177,7 @@ def label_sums_triton(x: Tensor, labels: Tensor, K: int) -> tuple[Tensor, Tensor
         x: [N, D].
         labels: [N] int64 in [0, K).
         K: number of labels.
+        weights: [N] float64 factor of each row, default 1; by which it is multiplied.
 
     Returns:
         sums [K, D] float64, counts [K] int64.
@@ -188,6 +191,7 @@ def label_sums_triton(x: Tensor, labels: Tensor, K: int) -> tuple[Tensor, Tensor
     within = torch.arange(len(label), device=x.device) - (last_part - parts)[label]
     start = (last - counts)[label] + within * SEGMENT_ROWS
     end = torch.minimum(start + SEGMENT_ROWS, last[label])
-    partial = _segment_sums(x, order, start, end)
+    ones = torch.ones(max(len(x), len(label)), dtype=torch.float64, device=x.device)
+    partial = _segment_sums(x, ones if weights is None else weights, order, start, end)
     whole = torch.arange(len(label), device=x.device)
-    return _segment_sums(partial, whole, last_part - parts, last_part), counts
+    return _segment_sums(partial, ones, whole, last_part - parts, last_part), counts

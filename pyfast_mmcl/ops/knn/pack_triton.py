@@ -123,7 +123,7 @@ def pack_kernel(
 
 @dataclass(frozen=True)
 class Frame:
-    """Where rows are measured from: ``v = (x * inv - mean) * 2**-exponent``; any values are valid, good ones are fast."""
+    """Centre and scale of ``v = (x * inv - mean) * 2**-exponent``; any values are valid, good ones are fast."""
 
     metric: str
     D: int

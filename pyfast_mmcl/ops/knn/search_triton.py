@@ -9,12 +9,15 @@ import torch
 import triton
 from torch import Tensor
 
+from ..._errors import InputError
 from .bank_triton import PackedTriton
 from .exact_cuda import exhaustive
-from .nearest_triton import label_sums_triton, nearest_kernel
+from .nearest_triton import label_sums, nearest_kernel
 
-__all__ = ["PackedTriton", "available", "knn_triton", "label_sums_triton", "nearest_triton"]
+__all__ = ["PackedTriton", "available", "knn_triton", "lloyd_step_triton", "nearest_triton"]
 
+# Rows whose float64 copies exist at a time while norms are taken.
+_NORM_ROWS = 65536
 # Verdict and reason per device, so that a failed self-check is reported the same way ever after.
 _verdicts: dict[torch.device, tuple[bool, str]] = {}
 
@@ -48,6 +51,27 @@ def nearest_triton(x: Tensor, centers: Tensor, *, metric: str = "l2") -> tuple[T
     return PackedTriton(centers, metric).nearest(x)
 
 
+def lloyd_step_triton(x: Tensor, centers: Tensor, *, metric: str = "l2") -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Assign rows to their nearest centres and add up each cluster; no float atomics, the same bits every time.
+
+    Args:
+        x: [N, D].
+        centers: [K, D] on the same device, K at least 1.
+        metric: "l2", or "cosine": the sums are of rows divided by their norms, zero rows add nothing.
+
+    Returns:
+        sums [K, D] float64, counts [K] int64, labels [N] int64, costs [N] float64 (squared distance, or 1 − cosine).
+    """
+    if metric == "ip":
+        raise InputError('metric: expected "l2" or "cosine", got "ip"; inner products have no mean to move to.')
+    scores, labels = PackedTriton(centers, metric).nearest64(x)
+    if metric == "l2":
+        return *label_sums(x, labels, len(centers)), labels, scores
+    norms = torch.cat([part.double().norm(dim=1) for part in x.split(_NORM_ROWS)]) if len(x) else scores
+    weights = torch.where(norms > 0, 1 / norms, norms)
+    return *label_sums(x, labels, len(centers), weights), labels, 1 - scores
+
+
 def available(device: torch.device | str) -> tuple[bool, str]:
     """Whether the kernels run on ``device``, and why not. The first call on a GPU checks them on a tiny problem.
 
@@ -57,7 +81,7 @@ def available(device: torch.device | str) -> tuple[bool, str]:
     device = torch.device(device)
     if device.type == "cpu":
         if isinstance(nearest_kernel, triton.runtime.JITFunction):
-            return False, "Triton kernels need a CUDA device (on the CPU, TRITON_INTERPRET=1 runs them slowly for tests)"
+            return False, "Triton kernels need a CUDA device (for tests, TRITON_INTERPRET=1 runs them on the CPU)"
         return True, "Triton's interpreter is on (TRITON_INTERPRET=1): correct but slow"
     if device.type != "cuda" or not torch.cuda.is_available():
         return False, f"Triton kernels need a CUDA device, got {device}"
@@ -76,7 +100,9 @@ def _first_use(device: torch.device) -> tuple[bool, str]:
         wrong = self_check(device)
     except (RuntimeError, triton.TritonError) as error:
         return False, f"the self-check on {device} failed: {str(error).splitlines()[0] if str(error) else error!r}"
-    return (False, f"the self-check on {device} gave wrong {wrong}") if wrong else (True, f"self-check passed on {device}")
+    if wrong:
+        return False, f"the self-check on {device} gave wrong {wrong}"
+    return True, f"self-check passed on {device}"
 
 
 def self_check(device: torch.device) -> str:
@@ -94,7 +120,7 @@ def self_check(device: torch.device) -> str:
             return f"{metric} neighbours"
         if not torch.equal(bank.nearest(queries)[1], truth[:, 0]):
             return f"{metric} nearest rows"
-    sums, counts = label_sums_triton(database, truth[:, 0].repeat(M // N + 1)[:M] % 11, 11)
+    sums, counts = label_sums(database, truth[:, 0].repeat(M // N + 1)[:M] % 11, 11)
     if counts.sum() != M or not torch.equal(sums.sum(0), database.double().sum(0)):
         return "label sums"
     return ""

@@ -1,0 +1,157 @@
+"""Growing banks, nearest rows and k-means sums in Triton, and the bound that every proof rests on.
+
+On a machine with a GPU these run compiled (``pytest -m gpu``); elsewhere `test_search_triton.py` runs this file in a
+process of its own under Triton's interpreter, which must be switched on before Triton is imported.
+"""
+
+import pytest
+import torch
+
+from tests.ops.knn.triton_cases import DEVICE, MARKS, METRICS, draw, need_kernels, truth
+
+need_kernels()
+pytestmark = MARKS
+
+from pyfast_mmcl._errors import InputError  # noqa: E402
+from pyfast_mmcl.ops.knn import filter_triton, pack_triton, scan_triton  # noqa: E402
+from pyfast_mmcl.ops.knn import nearest_triton as nearest_module  # noqa: E402
+from pyfast_mmcl.ops.knn.bank_triton import PackedTriton  # noqa: E402
+from pyfast_mmcl.ops.knn.nearest_triton import label_sums  # noqa: E402
+from pyfast_mmcl.ops.knn.scan_triton import Plan  # noqa: E402
+from pyfast_mmcl.ops.knn.search_triton import lloyd_step_triton, nearest_triton  # noqa: E402
+
+PLAN = Plan(block_n=16, block_m=32, block_d=32, capacity=128, seed=64, growth=2)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_appended_bank_equals_a_bank_built_at_once(metric: str) -> None:
+    x = draw(100, 12)
+    x[60, 1] = torch.nan
+    bank = PackedTriton(x[:40].clone(), metric, PLAN)
+    for part in (x[40:41], x[41:41], x[41:90], x[90:]):
+        bank.append(part)
+    assert len(bank) == 100
+    assert torch.equal(bank.search(x[:9], 6)[1], truth(x[:9], x, 6, metric)[1])
+
+
+def test_appending_leaves_earlier_images_and_the_given_tensor_alone() -> None:
+    x = draw(30, 12)
+    bank = PackedTriton(x, "l2", PLAN)
+    before, image = x.clone(), bank._packed().image.clone()
+    bank.append(draw(20, 12, seed=1) + 100)
+    assert torch.equal(x, before) and torch.equal(bank._packed().image[:30], image)
+
+
+def test_bank_that_starts_empty() -> None:
+    bank = PackedTriton(draw(0, 6), "l2", PLAN)
+    x = draw(33, 6, seed=2)
+    bank.append(x)
+    assert torch.equal(bank.search(x[:4], 3)[1], truth(x[:4], x, 3, "l2")[1])
+
+
+def test_bank_refuses_foreign_rows() -> None:
+    bank = PackedTriton(draw(5, 6), "l2")
+    with pytest.raises(InputError, match=r"expected shape \[m, 6\]"):
+        bank.append(draw(5, 7))
+    with pytest.raises(InputError, match='"cosine"'):
+        PackedTriton(draw(5, 6), "hamming")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("N", "K", "D"), [(1, 1, 3), (33, 5, 16), (50, 100, 20)])
+def test_nearest_equals_float64_ranking(metric: str, N: int, K: int, D: int) -> None:
+    x, centers = draw(N, D), draw(K, D, seed=1)
+    distances, labels = PackedTriton(centers, metric, PLAN).nearest(x)
+    scores, best = truth(x, centers, 1, metric)
+    assert torch.equal(labels, best[:, 0])
+    torch.testing.assert_close(distances.double(), scores[:, 0], rtol=1e-6, atol=1e-12)
+
+
+def test_nearest_with_ties_near_ties_and_rows_that_are_not_finite() -> None:
+    centers = draw(20, 8).repeat(3, 1)
+    centers[20:40] *= 1 + 1e-7
+    x = torch.cat([draw(30, 8, seed=1), centers[:5]])
+    assert torch.equal(PackedTriton(centers, "l2", PLAN).nearest(x)[1], truth(x, centers, 1, "l2")[1][:, 0])
+    centers[4, 0], x[2, 0], x[3] = torch.nan, torch.nan, torch.inf
+    assert torch.equal(PackedTriton(centers, "l2", PLAN).nearest(x)[1], truth(x, centers, 1, "l2")[1][:, 0])
+
+
+def test_clear_winners_are_proven_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    centers = 10 * torch.eye(16, device=DEVICE)
+    bank = PackedTriton(centers, "l2", PLAN)
+    monkeypatch.setattr(bank, "_search", None)
+    labels = bank.nearest(centers.repeat(3, 1) + 0.1 * draw(48, 16))[1]
+    assert torch.equal(labels, torch.arange(16, device=DEVICE).repeat(3))
+
+
+def test_nearest_splits_of_the_bank_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, centers = draw(20, 8), draw(150, 8, seed=1)
+    many = nearest_triton(x, centers)
+    monkeypatch.setattr(nearest_module, "_PROGRAMS", 1)
+    one = nearest_triton(x, centers)
+    assert all(torch.equal(a, b) for a, b in zip(many, one, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_label_sums(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest_module, "SEGMENT_ROWS", 7)
+    x = draw(60, 70, dtype=dtype)[:, :67]
+    labels = torch.arange(60, device=DEVICE) ** 2 % 11  # some labels stay empty
+    sums, counts = label_sums(x, labels, 12)
+    expected = torch.zeros(12, 67, dtype=torch.float64, device=DEVICE).index_add_(0, labels, x.double())
+    assert torch.equal(counts, torch.bincount(labels, minlength=12)) and (counts == 0).any()
+    torch.testing.assert_close(sums, expected, rtol=1e-14, atol=1e-14)
+    assert torch.equal(sums, label_sums(x, labels, 12)[0]), "the same bits every time"
+
+
+def test_label_sums_of_nothing() -> None:
+    sums, counts = label_sums(draw(0, 5), torch.empty(0, dtype=torch.int64, device=DEVICE), 3)
+    assert (sums == 0).all() and sums.shape == (3, 5) and (counts == 0).all()
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_lloyd_step(metric: str) -> None:
+    x, centers = draw(50, 9), draw(6, 9, seed=1)
+    x[7] = 0
+    sums, counts, labels, costs = lloyd_step_triton(x, centers, metric=metric)
+    scores, best = truth(x, centers, 1, metric)
+    rows = x.double() if metric == "l2" else torch.nn.functional.normalize(x.double(), dim=1)
+    expected = torch.zeros(6, 9, dtype=torch.float64, device=DEVICE).index_add_(0, labels, rows)
+    assert torch.equal(labels, best[:, 0]) and torch.equal(counts, torch.bincount(labels, minlength=6))
+    torch.testing.assert_close(sums, expected, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(costs, scores[:, 0] if metric == "l2" else 1 - scores[:, 0], rtol=1e-12, atol=1e-12)
+
+
+def test_lloyd_step_refuses_inner_products() -> None:
+    with pytest.raises(InputError, match='got "ip"'):
+        lloyd_step_triton(draw(4, 3), draw(2, 3), metric="ip")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("D", [3, 64, 700])
+def test_error_bound_holds_for_every_pair(metric: str, dtype: torch.dtype, D: int) -> None:
+    # The proof rests on this: |true score - machine score| <= bound, here for every pair of a seed scan.
+    q, x = draw(6, D) * 3 + 1, draw(32, D, seed=1) * torch.logspace(-3, 3, 32, device=DEVICE)[:, None]
+    frame = pack_triton.fit_frame(x, metric)
+    bank, queries = pack_triton.pack(x, frame, dtype), pack_triton.pack(q, frame, dtype, query=True)
+    bounds = scan_triton.query_bounds(queries, frame, dtype)
+    plan = Plan(block_n=16, block_m=32, block_d=min(64, frame.padded), capacity=32, seed=32)
+    floor = torch.full((6,), -torch.inf, device=DEVICE)
+    out = filter_triton.Survivors.empty(floor, 32)
+    own = torch.full((6,), -1, dtype=torch.int32, device=DEVICE)
+    filter_triton._launch(queries, bounds, own, bank, out, plan, base=0, first=0, last=1, tiles=1, step=1, seed=True)
+    a, b = q.double(), x.double()
+    if metric == "cosine":
+        a, b = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True)
+    b = b - frame.mean[:D]
+    if metric == "l2":
+        a = a - frame.mean[:D]
+    up = torch.ldexp(torch.ones(6, dtype=torch.float64, device=DEVICE), -queries.exponent)
+    down = 2.0**-frame.exponent
+    score = (a * up[:, None]) @ (b * down).T
+    if metric == "l2":
+        score = score - 0.5 * (b * down).square().sum(1) * (up / down)[:, None]
+    low, high = out.low.double(), out.high.double()
+    assert (low <= score).all() and (score <= high).all()
+    assert ((high - low) < (0.02 if dtype == torch.float16 else 2e-3) * (1 + score.abs().amax())).all(), "useful bounds"

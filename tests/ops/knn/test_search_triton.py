@@ -1,0 +1,126 @@
+"""The Triton backend where there is no GPU: its tests under the interpreter, its source, and that it compiles."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+triton = pytest.importorskip("triton")
+
+from pyfast_mmcl.ops.knn import nearest_triton, pack_triton, scan_triton, search_triton  # noqa: E402
+
+ROOT = Path(__file__).parents[3]
+SOURCES = sorted((ROOT / "pyfast_mmcl/ops/knn").glob("*_triton.py"))
+KERNELS = (
+    pack_triton.pack_kernel,
+    scan_triton.scan_kernel,
+    scan_triton.compact_kernel,
+    nearest_triton.nearest_kernel,
+    nearest_triton.segment_sum_kernel,
+)
+compiled_only = pytest.mark.skipif(
+    not isinstance(KERNELS[0], triton.runtime.JITFunction), reason="TRITON_INTERPRET=1 is set for the whole run"
+)
+
+
+def test_kernels_under_the_interpreter() -> None:
+    # A process of its own: the interpreter is chosen when Triton is imported, for the whole process.
+    files = sorted(map(str, Path(__file__).parent.glob("test_*_triton_kernels.py")))
+    assert len(files) == 2
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    env = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+def test_every_dot_says_ieee() -> None:
+    dots = [
+        node
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "tl.dot"
+    ]
+    assert len(dots) >= 2
+    for node in dots:
+        given = {word.arg: ast.literal_eval(word.value) for word in node.keywords}
+        assert given == {"input_precision": "ieee"}, f"line {node.lineno}: {given}"
+
+
+def test_no_floating_atomics() -> None:
+    atomics = [
+        ast.unparse(node)
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.Call) and "atomic" in ast.unparse(node.func)
+    ]
+    assert len(atomics) == 1 and atomics[0].startswith("tl.atomic_add(count_ptr + rows, hits")
+
+
+@compiled_only
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.fn.__name__)
+def test_sizes_do_not_specialise(kernel) -> None:
+    # Otherwise a new kernel would be compiled whenever N or M becomes 1 or a multiple of 16.
+    sizes = [p for p in kernel.params if not p.is_constexpr and not p.name.endswith("_ptr")]
+    assert sizes and all(p.do_not_specialize for p in sizes)
+    assert not {"N", "M", "K", "k"} & {p.name for p in kernel.params if p.is_constexpr}
+
+
+@compiled_only
+def test_cpu_tensors_are_refused_with_a_reason() -> None:
+    usable, reason = search_triton.available("cpu")
+    assert not usable and "CUDA device" in reason
+
+
+def compile_for(kernel, capability: int, types: dict[str, str], constants: dict[str, object]) -> str:
+    """PTX of ``kernel``: Triton brings its own assembler, so no GPU and no driver is needed."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature = {
+        p.name: "constexpr" if p.is_constexpr else types.get(p.name, "*fp32" if p.name.endswith("_ptr") else "i32")
+        for p in kernel.params
+    }
+    aligned = {
+        (i,): [["tt.divisibility", 16]]
+        for i, p in enumerate(kernel.params)
+        if p.name.endswith("_ptr") and not p.do_not_specialize_on_alignment
+    }
+    source = ASTSource(kernel, signature, constants, aligned)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["ptx"]
+
+
+TILE = {"DP": 128, "BLOCK_N": 64, "BLOCK_M": 64, "BLOCK_D": 64}
+WHOLE = {"self_ptr": "*i32", "id_ptr": "*i32", "count_ptr": "*i32"}
+
+
+@compiled_only
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("seed", [True, False])
+def test_scan_compiles_with_tensor_cores_for_float16_and_without_tf32_for_float32(capability: int, seed: bool) -> None:
+    for dtype in ("*fp16", "*fp32"):
+        types = {"q_ptr": dtype, "x_ptr": dtype, **WHOLE}
+        ptx = compile_for(scan_triton.scan_kernel, capability, types, {**TILE, "SEED": seed})
+        assert "tf32" not in ptx
+        assert ("mma" in ptx) == (dtype == "*fp16")
+        assert "cp.async" in ptx, "D is streamed in overlapping stages"
+
+
+@compiled_only
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+@pytest.mark.parametrize("capability", [80, 90])
+def test_other_kernels_compile(capability: int) -> None:
+    types = {"q_ptr": "*fp16", "x_ptr": "*fp16", **WHOLE}
+    assert "mma" in compile_for(nearest_triton.nearest_kernel, capability, types, TILE)
+    compile_for(scan_triton.compact_kernel, capability, {**WHOLE, "id_out_ptr": "*i32"}, {"BLOCK": 512})
+    types = {"x_ptr": "*bf16", "order_ptr": "*i64", "start_ptr": "*i64", "end_ptr": "*i64", "weight_ptr": "*fp64"}
+    types["out_ptr"] = "*fp64"
+    compile_for(nearest_triton.segment_sum_kernel, capability, types, {"BLOCK_R": 16, "BLOCK_D": 64})
+    for prepass in (0, 1, 2):
+        types = {"mean_ptr": "*fp64", "out_ptr": "*fp16", "exponent_ptr": "*i32"}
+        constants = {"DP": 128, "BLOCK_N": 16, "BLOCK_D": 64, "PREPASS": prepass, "L2": True, "QUERY": prepass == 2}
+        compile_for(pack_triton.pack_kernel, capability, types, constants)
