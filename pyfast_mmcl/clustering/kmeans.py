@@ -116,8 +116,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
         K = check_n_clusters(self.n_clusters, len(rows))
         rows = self._metric_rows(rows)
         rng = generator(self.random_state)
-        options = {"metric": self._metric, "backend": self.backend}
-        how = {
+        options: dict[str, Any] = {"metric": self._metric, "backend": self.backend}
+        how: dict[str, Any] = {
             "step": partial(block_step, **options),
             "update": partial(mean_update, **options),
             "tol": tol * rows.variance() if tol else 0.0,
