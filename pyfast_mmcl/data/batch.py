@@ -10,7 +10,7 @@ from torch import Tensor
 from pyfast_mmcl._errors import InputError
 
 
-@dataclass
+@dataclass(eq=False)
 class Batch:
     """Rows of B examples.
 

@@ -30,7 +30,7 @@ class Records:
         present: Mapping[str, Tensor | np.ndarray] | None = None,
     ) -> None:
         self.target = as_target(target)
-        self.columns = {name: torch.as_tensor(column) for name, column in modalities.items()}
+        self.columns = {name: as_column(f"modality {name!r}", column) for name, column in modalities.items()}
         rows = len(self.target)
         if not self.columns:
             raise InputError("records: expected at least one modality, got none.")
@@ -42,7 +42,7 @@ class Records:
                 f"records: present names {sorted(unknown)}, which are no modalities ({sorted(self.columns)})."
             )
         self.present = {
-            name: torch.as_tensor((present or {}).get(name, np.ones(rows, bool))).to(torch.bool)
+            name: as_column(f"presence of {name!r}", (present or {}).get(name, np.ones(rows, bool))).to(torch.bool)
             for name in self.columns
         }
         for name, column in self.columns.items():
@@ -95,13 +95,13 @@ class RowRecords:
         self.dataset = dataset
         scanned = self._read(torch.arange(len(dataset) if target is None else 1))
         self._like = {
-            name: torch.as_tensor(value)
+            name: as_column(f"modality {name!r}", value)
             for row in reversed(scanned)
             for name, value in row.items()
             if name != TARGET and value is not None
         }
         if target is None:
-            target = torch.stack([torch.as_tensor(row[TARGET]) for row in scanned])
+            target = _stack_targets([row[TARGET] for row in scanned])
         self.target = as_target(target)
         if len(self.target) != len(dataset):
             raise InputError(f"dataset: {len(dataset)} rows but {len(self.target)} targets; give one target per row.")
@@ -120,13 +120,16 @@ class RowRecords:
         for name, like in self._like.items():
             values = [row.get(name) for row in read]
             present[name] = torch.tensor([value is not None for value in values])
-            filled = [torch.zeros_like(like) if value is None else torch.as_tensor(value) for value in values]
+            filled = [
+                torch.zeros_like(like) if value is None else as_column(f"modality {name!r}", value) for value in values
+            ]
             if any(value.shape != like.shape for value in filled):
                 shapes = sorted({tuple(value.shape) for value in filled})
                 raise InputError(
                     f"dataset: modality {name!r} has rows of shapes {shapes}; pad or resize them to one shape."
                 )
             inputs[name] = torch.stack(filled)
+            check_finite(name, inputs[name], present[name], rows)
         return inputs, present, self.target[rows]
 
     def _read(self, rows: Tensor) -> list[Mapping[str, Any]]:
@@ -148,7 +151,7 @@ def as_records(dataset: Any) -> Records | RowRecords:
 
 def as_target(target: Tensor | np.ndarray | Sequence[int]) -> Tensor:
     """Labels as int64 [N] or [N, S]; raises InputError for non-integers, negatives and empty input."""
-    column = torch.as_tensor(target)
+    column = as_column("target", target)
     if column.is_floating_point() or column.ndim == 0 or column.numel() == 0:
         raise InputError(f"target: expected integer labels [N], got {column.dtype} of shape {tuple(column.shape)}.")
     if int(column.min()) < 0:
@@ -156,12 +159,31 @@ def as_target(target: Tensor | np.ndarray | Sequence[int]) -> Tensor:
     return column.to(torch.int64)
 
 
-def check_finite(name: str, column: Tensor, present: Tensor) -> None:
-    """Raise InputError when a present row of a floating column holds NaN or infinity."""
+def _stack_targets(values: list[Any]) -> Tensor:
+    columns = [as_column("target", value) for value in values]
+    if len({column.shape for column in columns}) > 1:
+        shapes = sorted({tuple(column.shape) for column in columns})
+        raise InputError(f"dataset: targets have shapes {shapes}; pad them to one shape.")
+    return torch.stack(columns)
+
+
+def as_column(name: str, values: Any) -> Tensor:
+    """``values`` as a tensor; raises InputError for what is no array of numbers."""
+    try:
+        column = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"records: {name} is no array of numbers ({error}); convert it first.") from error
+    if column.is_complex():
+        raise InputError(f"records: {name} is complex; give real and imaginary parts as separate features.")
+    return column
+
+
+def check_finite(name: str, column: Tensor, present: Tensor, rows: Tensor | None = None) -> None:
+    """Raise InputError when a present row of a floating column holds NaN or infinity; rows [B]: their numbers."""
     if column.is_floating_point():
         bad = ~torch.isfinite(column.flatten(1) if column.ndim > 1 else column[:, None]).all(1) & present
         if bool(bad.any()):
-            row = int(bad.nonzero()[0])
+            row = int(bad.nonzero()[0]) if rows is None else int(rows[bad][0])
             raise InputError(
                 f"records: modality {name!r} is not finite in row {row}; clean it or mark the row as missing."
             )

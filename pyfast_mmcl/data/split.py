@@ -40,10 +40,11 @@ def deal_classes(target: Tensor, n_tasks: int | None, classes: Sequence[Sequence
     seen = target.unique()
     if (n_tasks is None) == (classes is None):
         raise InputError("stream: give either n_tasks or classes, the list of classes of every task.")
-    if classes is None:
+    if n_tasks is not None:
         if not 1 <= n_tasks <= len(seen):
             raise InputError(f"n_tasks: expected 1 to {len(seen)}, the number of classes, got {n_tasks}.")
         classes = [part.tolist() for part in torch.tensor_split(seen, n_tasks)]
+    assert classes is not None
     task_of_class = torch.full((int(seen[-1]) + 1,), -1)
     for task, members in enumerate(classes):
         for label in members:
@@ -150,5 +151,5 @@ def _concat(a: Records | RowRecords, b: Records | RowRecords) -> Records | RowRe
     if isinstance(a, Records) and isinstance(b, Records):
         columns = {name: torch.cat([a.columns[name], b.columns[name]]) for name in a.columns}
         return Records(columns, target, present={m: torch.cat([a.present[m], b.present[m]]) for m in a.columns})
-    datasets = [r if isinstance(r, Records) else r.dataset for r in (a, b)]
+    datasets: list[Any] = [r if isinstance(r, Records) else r.dataset for r in (a, b)]
     return RowRecords(ConcatDataset(datasets), target=target)

@@ -54,6 +54,7 @@ class Stream:
         self.modalities = records.modalities
         self.vocabulary = vocabulary
         self.task_of = task_of
+        self.n_tasks = int(task_of.max()) + 1
         self._split_of = split_of
         self._records = records
         self._present = dict(present or {})
@@ -62,7 +63,7 @@ class Stream:
         if len(self.class_names) < self.n_classes:
             raise InputError(f"class_names: expected {self.n_classes} names, got {len(self.class_names)}.")
         self.n_classes = len(self.class_names)
-        self.tasks = [self._describe(t, task_names) for t in range(int(task_of.max()) + 1)]
+        self.tasks = [self._describe(t, task_names) for t in range(self.n_tasks)]
 
     @classmethod
     def from_dataset(
@@ -153,6 +154,8 @@ class Stream:
         """Global example ids [n] of a split of one task, or of all tasks up to it, in ascending order."""
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
+        if not 0 <= task < self.n_tasks:
+            raise InputError(f"task: expected 0 to {self.n_tasks - 1}, got {task}.")
         mine = (self.task_of <= task) & (self.task_of >= 0) if seen else self.task_of == task
         return (mine & (self._split_of == SPLITS.index(split))).nonzero().flatten()
 
@@ -180,7 +183,7 @@ class Stream:
         digest = hashlib.sha256(repr((self.scenario, self.n_classes, sorted(inputs))).encode())
         for column in (*columns, *inputs.values(), *present.values()):
             digest.update(repr((column.dtype, tuple(column.shape))).encode())
-            digest.update(column.contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(column.contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def _describe(self, task: int, names: Sequence[str] | None) -> Task:

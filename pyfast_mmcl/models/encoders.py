@@ -27,7 +27,7 @@ class ImageEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.to(self.layers[0].weight.dtype))
+        return self.layers(x.to(next(self.parameters()).dtype))
 
 
 class TextEncoder(nn.Module):
@@ -55,7 +55,7 @@ class VectorEncoder(nn.Module):
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.to(self.layers[1].weight.dtype))
+        return self.layers(x.to(next(self.parameters()).dtype))
 
 
 def encoder_for(name: str, column: Tensor, width: int = 64, *, vocabulary: int | None = None) -> nn.Module:

@@ -14,6 +14,8 @@ class ClassifierHead(nn.Module):
                   and, unlike −inf, leaves differences of scores finite.
     """
 
+    task_classes: Tensor | None
+
     def __init__(self, features: int, n_classes: int, task_classes: Tensor | None = None) -> None:
         super().__init__()
         self.linear = nn.Linear(features, n_classes)

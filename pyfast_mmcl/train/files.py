@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` with a new file beside ``path``, flush it to the disk and put it in the place of ``path``.
 
     A crash leaves the old file; an error of ``write`` leaves the old file and no new one.

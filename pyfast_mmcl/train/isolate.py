@@ -30,17 +30,19 @@ def seed_torch(device: torch.device, seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.init()
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+        torch.cuda.default_generators[device.index].manual_seed(seed)
 
 
 def choose_device(device: torch.device | str | None) -> torch.device:
     """``device``, or CUDA where there is one, else the CPU. Raises InputError for a device that is not there."""
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"device: expected a name such as 'cpu' or 'cuda:0', got {device!r}.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device: {device} was asked for, but torch sees no CUDA device here; use 'cpu'.")
+    if chosen.type == "cuda" and chosen.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return chosen

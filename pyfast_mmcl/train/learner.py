@@ -79,9 +79,12 @@ class Learner:
         progress: bool = True,
         hyper: dict[str, Any] | None = None,
     ) -> None:
-        for name, value in {"epochs": epochs, "batch_size": batch_size, "checkpoint_every": checkpoint_every}.items():
+        counts = {"epochs": epochs, "batch_size": batch_size, "checkpoint_every": checkpoint_every, "threads": threads}
+        for name, value in counts.items():
             if value is not None and value < 1:
                 raise InputError(f"{name}: expected at least 1, got {value}.")
+        if clip_norm is not None and not clip_norm > 0:
+            raise InputError(f"clip_norm: expected a number above 0, got {clip_norm}.")
         if accelerator is not None and accelerator.num_processes > 1:
             raise InputError(f"accelerator: expected one process, got {accelerator.num_processes}; start a single one.")
         self.method: Method = as_method(method, hyper or {})
@@ -133,8 +136,9 @@ class Learner:
         hyper = {**self.method.hyper, "epochs": self.epochs, "batch_size": self.batch_size}
         self.history = History(self.method.name, stream.scenario.title, names, self.seed, hyper)
         with isolated(self.device, self.threads):
-            if resume and has_checkpoint(self.checkpoint_dir):
-                take_state(self, load_checkpoint(self.checkpoint_dir))
+            folder = self.checkpoint_dir
+            if resume and folder is not None and has_checkpoint(folder):
+                take_state(self, load_checkpoint(folder))
             else:
                 self.history.initial = [self._accuracy(task.id, ask_parts=False) for task in stream.tasks]
                 self._save()

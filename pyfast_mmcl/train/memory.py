@@ -100,11 +100,11 @@ class Memory:
         winners = kept[kept >= old] - old
         if len(winners) == 0:
             return
-        self._reserve(len(kept), rows)
-        free = torch.ones(len(self._store), dtype=torch.bool, device=self.device)
+        store = self._reserve(len(kept), rows)
+        free = torch.ones(len(store), dtype=torch.bool, device=self.device)
         free[self._slots[kept[kept < old]]] = False
         slots = free.nonzero().flatten()[: len(winners)]
-        _write(self._store, slots, rows.select(winners))
+        _write(store, slots, rows.select(winners))
         place = torch.full((len(rows),), -1, device=self.device).index_copy(0, winners, slots)
         self._slots = torch.cat([self._slots, place])[kept]
         self._keys = torch.cat([self._keys, keys])[kept]
@@ -132,8 +132,8 @@ class Memory:
         self.seed = state["seed"]
         self._store, self._slots, self._keys = None, self._slots[:0], self._keys[:0]
         if "keys" in state:
-            columns = (state[name] for name in ("inputs", "target", "task", "present", "index"))
-            self._store = Batch(*columns, 0, state["extras"]).to(self.device)
+            names = ("inputs", "target", "task", "present", "index", "extras")
+            self._store = Batch(fresh=0, **{name: state[name] for name in names}).to(self.device)
             self._keys = state["keys"].to(self.device)
             self._slots = torch.arange(len(self._keys), device=self.device)
 
@@ -169,7 +169,7 @@ class Memory:
             {m: both(old.present.get(m), rows.present.get(m)) for m in {**old.present, **rows.present}},
         )
 
-    def _reserve(self, rows: int, like: Batch) -> None:
+    def _reserve(self, rows: int, like: Batch) -> Batch:
         """Room for ``rows``, doubling so that filling costs linear time, with all columns of ``like``."""
         have = 0 if self._store is None else len(self._store)
         size = have if rows <= have else min(self.capacity, max(rows, 2 * have))
@@ -184,10 +184,12 @@ class Memory:
             0,
             {name: _grown(name, old.extras.get(name), x, size) for name, x in {**like.extras, **old.extras}.items()},
         )
+        return self._store
 
 
 def _as_old(batch: Batch, extras: dict[str, Tensor]) -> Batch:
-    return Batch(batch.inputs, batch.target, batch.task, batch.present, batch.index, 0, extras)
+    kept = {name: x.detach() for name, x in extras.items()}
+    return Batch(batch.inputs, batch.target, batch.task, batch.present, batch.index, 0, kept)
 
 
 def _empty(like: Batch, rows: int) -> Batch:

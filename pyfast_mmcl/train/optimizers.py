@@ -12,7 +12,7 @@ from pyfast_mmcl._errors import InputError, unknown_name
 Factory = Callable[[Iterable[Parameter]], Optimizer]
 
 # Default learning rates: torch's own 1e-3 for Adam and AdamW; 0.05 for SGD, as in HAT (Serrà et al. 2018).
-OPTIMIZERS: dict[str, tuple[type[Optimizer], float]] = {
+OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], float]] = {
     "adam": (Adam, 1e-3),
     "adamw": (AdamW, 1e-3),
     "sgd": (SGD, 0.05),

@@ -53,7 +53,7 @@ def run_state(learner: Learner) -> dict[str, Any]:
 
 def take_state(learner: Learner, state: dict[str, Any]) -> None:
     """Continue ``learner`` from ``state``. Raises CheckpointError when it belongs to another run."""
-    mine, theirs = _identity(learner), state["run"]
+    mine, theirs = _identity(learner), state.get("run", {})
     for name, here in mine.items():
         there = theirs.get(name)
         if there != here:

@@ -91,3 +91,20 @@ def test_bad_datasets_are_refused_in_a_sentence(make, words):
 
 def test_nan_in_a_row_marked_missing_is_no_error():
     Records({"x": torch.tensor([[1.0], [float("nan")]])}, [0, 1], present={"x": [True, False]})
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Records({"x": np.array(["a", "b"])}, [0, 1]), "modality 'x' is no array of numbers"),
+        (lambda: Records({"x": torch.ones(2, 1)}, ["a", "b"]), "target is no array of numbers"),
+        (lambda: Records({"x": torch.ones(2, 1, dtype=torch.complex64)}, [0, 1]), "complex"),
+        (lambda: RowRecords([{"x": "cat", "target": 0}]), "modality 'x' is no array of numbers"),
+        (lambda: RowRecords([{"x": [1.0], "target": t} for t in ([0], [0, 1])]), "pad them"),
+        (lambda: RowRecords([{"x": [float("nan")], "target": 0}]).gather(torch.tensor([0])), "not finite in row 0"),
+    ],
+)
+def test_values_that_are_no_numbers_are_refused_in_a_sentence(make, words):
+    with pytest.raises(InputError, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)

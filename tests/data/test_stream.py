@@ -154,6 +154,8 @@ def test_contradictory_choices_are_refused_in_a_sentence(change, words):
         Stream.from_dataset(records(), **change)
 
 
-def test_unknown_split():
+def test_unknown_split_and_task():
+    with pytest.raises(InputError, match="expected 0 to 1, got 2"):
+        Stream.from_dataset(records(), n_tasks=2).loader(2)
     with pytest.raises(UnknownNameError, match="test"):
         Stream.from_dataset(records(), n_tasks=2).rows(0, "tests")

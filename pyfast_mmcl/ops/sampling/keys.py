@@ -5,6 +5,8 @@ splitmix64 (Steele, Lea and Flood, OOPSLA 2014). It is a bijection of 64-bit wor
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,7 +19,11 @@ _MIX_2 = 0x94D049BB133111EB
 _WORD = (1 << 64) - 1
 
 
-def reservoir_keys(seed: int, index: Tensor | np.ndarray) -> Tensor | np.ndarray:
+@overload
+def reservoir_keys(seed: int, index: Tensor) -> Tensor: ...
+@overload
+def reservoir_keys(seed: int, index: np.ndarray) -> np.ndarray: ...
+def reservoir_keys(seed, index):
     """64-bit hash of (seed, global example id): ``keys = mix(index · γ + mix(seed))``.
 
     Keeping the M examples with the largest keys is a uniform sample without replacement of everything ever offered,
