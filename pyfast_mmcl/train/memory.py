@@ -28,11 +28,15 @@ class Candidates:
 class Policy(Protocol):
     """Which examples a memory keeps.
 
-    ``rank(seed, batch)`` gives an int64 key [B] per row, a function of (seed, row) alone. ``keep(candidates,
-    capacity)`` gives the positions to keep, best first; the candidates are the rows of the memory followed by new ones.
+    ``rank(seed, batch)`` gives an int64 key [B] per row, a function of (seed, row) alone. ``may_enter(keys, kept)``
+    says which new rows (bool [B]) have a chance against the keys of a full memory; True is always correct.
+    ``keep(candidates, capacity)`` gives the positions to keep, best first, among the rows of the memory followed by
+    the new ones.
     """
 
     def rank(self, seed: int, batch: Batch) -> Tensor: ...
+
+    def may_enter(self, keys: Tensor, kept: Tensor) -> Tensor: ...
 
     def keep(self, candidates: Candidates, capacity: int) -> Tensor: ...
 
@@ -45,6 +49,9 @@ class Reservoir:
 
     def rank(self, seed: int, batch: Batch) -> Tensor:
         return reservoir_keys(seed, batch.index)
+
+    def may_enter(self, keys: Tensor, kept: Tensor) -> Tensor:
+        return keys > kept[-1]
 
     def keep(self, candidates: Candidates, capacity: int) -> Tensor:
         return candidates.keys.argsort(descending=True)[:capacity]
@@ -92,9 +99,17 @@ class Memory:
 
         Offering an id again changes nothing. Raises InputError when shapes or dtypes differ from those of the memory.
         """
-        rows = _as_old(batch, extras or {}).to(self.device)
-        rows = rows.select(self._first_time(rows.index))
-        keys = self.policy.rank(self.seed, rows)
+        rows = _as_old(batch, extras or {})
+        keys = self.policy.rank(self.seed, rows).to(self.device)
+        if len(self) == self.capacity:
+            # Late in a stream hardly any row can enter: nothing is moved or sorted for the others.
+            chance = self.policy.may_enter(keys, self._keys).nonzero().flatten()
+            if len(chance) == 0:
+                return
+            rows, keys = rows.select(chance.to(rows.device)), keys[chance]
+        rows = rows.to(self.device)
+        new = self._first_time(rows.index)
+        rows, keys = rows.select(new), keys[new]
         kept = self.policy.keep(self._candidates(rows, keys), self.capacity)
         old = len(self)
         winners = kept[kept >= old] - old

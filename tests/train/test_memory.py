@@ -149,6 +149,9 @@ class Oldest:
     def rank(self, seed, batch):
         return -batch.index
 
+    def may_enter(self, keys, kept):
+        return torch.ones_like(keys, dtype=torch.bool)
+
     def keep(self, candidates, capacity):
         rank_in_task = (candidates.task[:, None] == candidates.task) & (candidates.keys[:, None] < candidates.keys)
         return (rank_in_task.sum(1) * 1000 + candidates.task).argsort()[:capacity]
