@@ -7,7 +7,7 @@ _HOME = {
     "History": "history",
     "Learner": "learner",
     "Memory": "memory",
-    "NonFiniteError": "learner",
+    "NonFiniteError": "terms",
     "Part": "part",
     "default_model": "run",
     "recipe": "registry",

@@ -24,6 +24,7 @@ from pyfast_mmcl.train.optimizers import Factory, optimizer_factory, optimizer_n
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.progress import ProgressBar
 from pyfast_mmcl.train.resume import Position, check_folder, run_state, take_state, weights_are_finite
+from pyfast_mmcl.train.terms import NonFiniteError, add_terms, bad_term, collect_terms, means
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -34,10 +35,6 @@ _STEPS_PER_CHECK = 50
 _HALF = (torch.float16, torch.bfloat16)
 # Places of the hooks around a task in the tree of seeds, beside the epochs 0, 1, 2, …
 _BEFORE, _AFTER = -1, -2
-
-
-class NonFiniteError(InputError):
-    """A loss or weight became NaN or infinite."""
 
 
 class Learner:
@@ -99,6 +96,7 @@ class Learner:
         self.model = model.to(self.device)
         self.generator = torch.Generator()
         self.task: Task | None = None
+        self.steps_per_epoch = 0
         self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
         self.checkpoint_every = checkpoint_every
         self.progress = progress
@@ -115,6 +113,16 @@ class Learner:
     def step(self) -> int:
         """Batches trained on so far, over all tasks."""
         return self._at.total
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the current task, from 0."""
+        return self._at.epoch
+
+    @property
+    def step_of_epoch(self) -> int:
+        """Batches of the current epoch trained on so far; ``steps_per_epoch`` is their number."""
+        return self._at.step
 
     @property
     def classes_seen(self) -> tuple[int, ...]:
@@ -152,6 +160,9 @@ class Learner:
         """The model's answer for a batch on the learner's device."""
         out = self._forward(batch)
         out = out if isinstance(out, Output) else Output(out)
+        if not isinstance(out.scores, Tensor) or out.scores.ndim < 2 or len(out.scores) != len(batch):
+            got = tuple(out.scores.shape) if isinstance(out.scores, Tensor) else type(out.scores).__name__
+            raise InputError(f"model: expected an Output or scores [B, C] with B = {len(batch)} rows, got {got}.")
         # Losses are taken in float32, whatever precision the model computes in.
         return replace(out, scores=out.scores.float()) if out.scores.dtype in _HALF else out
 
@@ -194,15 +205,17 @@ class Learner:
 
     def _run_epoch(self, task: Task, epoch: int) -> None:
         loader = self._loader(task.id, epoch)
+        self.steps_per_epoch = len(loader)
         for i in range(self._at.step, len(loader)):
             # Seeded before the rows are read: whatever is random in a step depends on its place alone.
             self._seed(task.id, epoch, i)
             self._train_step(loader[i].to(self.device, non_blocking=True))
             self._at.step, self._at.total = i + 1, self._at.total + 1
-            self._bar.advance(lambda: {name: float(x) / self._at.step for name, x in self._sums.items()})
+            self._bar.advance(lambda: means(self._sums, self._at.step))
             if self.checkpoint_every and self._at.total % self.checkpoint_every == 0:
                 self._save()
-        terms = {name: float(x) / len(loader) for name, x in self._sums.items()}
+        self._stop_if(bad_term(self._sums))
+        terms = means(self._sums, len(loader))
         self.history.losses.append({"task": task.id, "epoch": epoch, "steps": len(loader), "terms": terms})
         self._sums = {}
         self._at.epoch, self._at.step = epoch + 1, 0
@@ -212,8 +225,13 @@ class Learner:
         self.model.train()
         for part in self.parts:
             batch = part.extend(self, batch)
+            if not isinstance(batch, Batch):
+                raise InputError(f"part {part.name!r}: expected extend to return a Batch, got {type(batch).__name__}.")
         out = self.forward(batch)
-        terms = self._terms(batch, out)
+        terms = collect_terms(self, batch, out)
+        add_terms(self._sums, terms)
+        if self.device.type == "cpu" or self._at.total % _STEPS_PER_CHECK == 0:
+            self._stop_if(bad_term(terms))
         total = sum(terms.values())
         if self._optimizer is not None and isinstance(total, Tensor) and total.requires_grad:
             self._optimizer.zero_grad(set_to_none=True)
@@ -228,27 +246,9 @@ class Learner:
             for part in self.parts:
                 part.after_step(self, batch, out)
 
-    def _terms(self, batch: Batch, out: Output) -> dict[str, Tensor]:
-        terms: dict[str, Tensor] = {}
-        for part in self.parts:
-            term = part.loss(self, batch, out)
-            if term is None:
-                continue
-            name = _free_name(part.name, terms)
-            terms[name] = term
-            kept = self._sums.get(name)
-            value = term.detach().to(torch.float64)
-            self._sums[name] = value if kept is None else kept + value
-        if self.device.type == "cpu" or self._at.total % _STEPS_PER_CHECK == 0:
-            self._check_finite(terms)
-        return terms
-
-    def _check_finite(self, terms: dict[str, Tensor]) -> None:
-        for name, value in terms.items():
-            if not bool(torch.isfinite(value)):
-                self._diverged(f"the loss term {name!r} is {float(value.detach())}")
-
-    def _diverged(self, what: str) -> None:
+    def _stop_if(self, what: str | None) -> None:
+        if what is None:
+            return
         at = self._at
         kept = f"; the last checkpoint in {self.checkpoint_dir} is kept" if self.checkpoint_dir else ""
         raise NonFiniteError(
@@ -291,13 +291,11 @@ class Learner:
 
     def _save(self) -> None:
         """Write a checkpoint, but never one of a run that has diverged."""
-        for name, value in self._sums.items():
-            if not bool(torch.isfinite(value)):
-                self._diverged(f"the loss term {name!r} is no longer finite")
         if self.checkpoint_dir is None:
             return
+        self._stop_if(bad_term(self._sums))
         if not weights_are_finite(self):
-            self._diverged("the weights are no longer finite")
+            self._stop_if("the weights are no longer finite")
         if self._at.started:
             self._tick_clock()
         save_checkpoint(self.checkpoint_dir, run_state(self))
@@ -306,8 +304,3 @@ class Learner:
         now = time.perf_counter()
         self.history.seconds[-1] += now - self._clock
         self._clock = now
-
-
-def _free_name(name: str, taken: dict[str, Tensor]) -> str:
-    # Two parts of one class keep terms of their own.
-    return name if name not in taken else next(n for i in range(2, 99) if (n := f"{name}_{i}") not in taken)

@@ -17,9 +17,10 @@ class Part:
     """A piece of a method. Override only what the method says; every hook does nothing by default.
 
     The learner calls the hooks of all parts in the order of the list and sums the terms of ``loss``. A part reads the
-    learner (model, task, classes_seen, generator, seed, device, step) and never writes to it. Random numbers come from
-    ``learner.generator``, which depends on (seed, place in the run) alone. The constructor only stores
-    hyper-parameters; state learned on the way ends in ``_`` and goes through ``state_dict``.
+    learner and never writes to it: model, device, task, classes_seen, epoch, epochs, step_of_epoch, steps_per_epoch,
+    seed, generator. Random numbers come from ``learner.generator``, which depends on (seed, place in the run) alone.
+    The constructor only stores hyper-parameters; state learned on the way ends in ``_`` and goes through
+    ``state_dict``.
     """
 
     @property

@@ -40,6 +40,12 @@ class CrossEntropy(Part):
         target = batch.target[rows]
         if len(target) == 0:
             return None
+        # Looking at a number makes a GPU wait, and its own check of the labels stops the run there.
+        if target.device.type == "cpu" and int(target.max()) >= out.scores.shape[-1]:
+            raise InputError(
+                f"cross-entropy: the model scores {out.scores.shape[-1]} classes and the data has class "
+                f"{int(target.max())}; build the model with as many classes as the stream."
+            )
         return self.weight * cross_entropy(out.scores[rows].flatten(0, -2), target.flatten())
 
 

@@ -43,6 +43,7 @@ def run_state(learner: Learner) -> dict[str, Any]:
         "run": _identity(learner),
         "position": asdict(learner._at),
         "model": dict(learner.model.state_dict()),
+        "frozen": [name for name, p in learner.model.named_parameters() if not p.requires_grad],
         "optimizer": None if optimizer is None else optimizer.state_dict(),
         "parts": [part.state_dict() for part in learner.parts],
         "sums": dict(learner._sums),
@@ -70,6 +71,8 @@ def take_state(learner: Learner, state: dict[str, Any]) -> None:
             f"checkpoint {learner.checkpoint_dir} holds another model than the given one; "
             f"build the model as in the first run ({str(error).splitlines()[-1].strip()})."
         ) from error
+    for name, parameter in learner.model.named_parameters():
+        parameter.requires_grad_(name not in state["frozen"])
     learner._at = Position(**state["position"])
     learner.history = History.from_dict(state["history"])
     learner._sums = {name: value.to(learner.device) for name, value in state["sums"].items()}
@@ -83,9 +86,8 @@ def take_state(learner: Learner, state: dict[str, Any]) -> None:
 
 
 def weights_are_finite(learner: Learner) -> bool:
-    """Whether every floating number that a checkpoint would keep of the model is finite."""
-    values = (x for x in learner.model.state_dict().values() if x.is_floating_point())
-    return all(bool(torch.isfinite(x).all()) for x in values)
+    """Whether every parameter of the model is finite. Buffers may hold infinities on purpose, as attention masks do."""
+    return all(bool(torch.isfinite(p).all()) for p in learner.model.parameters())
 
 
 def _identity(learner: Learner) -> dict[str, Any]:

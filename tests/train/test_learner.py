@@ -30,8 +30,7 @@ class Recorder(Part):
     """Writes down every call, with what it was given."""
 
     def __init__(self):
-        self.calls = []
-        self.state_ = {}
+        self.calls, self.places = [], []
 
     def before_task(self, learner, task):
         self.calls.append(("before_task", task.id, learner.task.id, learner.classes_seen))
@@ -42,6 +41,7 @@ class Recorder(Part):
 
     def loss(self, learner, batch, out):
         self.calls.append(("loss", tuple(out.scores.shape), out.scores.requires_grad))
+        self.places.append((learner.task.id, learner.epoch, learner.step_of_epoch, learner.steps_per_epoch))
         return 0.25 * out.scores.square().mean()
 
     def edit_grads(self, learner, batch):
@@ -62,9 +62,6 @@ class Recorder(Part):
 
     def state_dict(self):
         return {"kept": torch.zeros(10)}
-
-    def load_state_dict(self, state):
-        self.state_ = state
 
 
 def test_every_hook_fires_in_order_with_what_it_needs(stream):
@@ -87,6 +84,7 @@ def test_every_hook_fires_in_order_with_what_it_needs(stream):
     assert not by_name["after_step"][0][1] and by_name["after_task"][0] == (0, stream.tasks[0].n_train, True)
     assert by_name["predict"][0][1:] == (False, False)
     assert history.kept_bytes == [40, 40, 40]
+    assert part.places == [(t, e, i, steps) for t in range(3) for e in range(2) for i in range(steps)]
     # Gradients were set to zero by the part, so plain SGD changed nothing.
     for name, value in model.state_dict().items():
         assert_same_bits(value, before[name])
@@ -245,6 +243,79 @@ def test_accelerate_runs_the_same_loop(stream):
         assert_same_bits(p, q)
 
 
+def test_several_processes_are_refused(stream):
+    class Two:
+        num_processes = 2
+
+    with raises_sentence(InputError, "one process, got 2"):
+        Learner(default_model(stream), "er", accelerator=Two())
+
+
+@pytest.mark.gpu
+def test_a_gpu_runs_the_same_loop(stream, tmp_path):
+    learner = Learner(default_model(stream), "er", device="cuda", checkpoint_dir=tmp_path, progress=False)
+    history = learner.fit(stream)
+    assert history.summary()["last_accuracy"] > 0.5 and learner.parts[0].memory_.device.type == "cpu"
+    again = Learner(default_model(stream), "er", device="cuda", checkpoint_dir=tmp_path, progress=False)
+    assert again.fit(stream, resume=True).accuracy == history.accuracy
+    for p, q in zip(again.model.parameters(), learner.model.parameters(), strict=True):
+        assert p.is_cuda
+        assert_same_bits(p, q)
+
+
+class Wrong(Part):
+    def __init__(self, loss=None, batch=False):
+        self.term, self.no_batch = loss, batch
+
+    def extend(self, learner, batch):
+        return None if self.no_batch else batch
+
+    def loss(self, learner, batch, out):
+        return self.term
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (Wrong(loss=0.5), "part 'wrong': expected loss to return a scalar tensor or None, got float"),
+        (Wrong(loss=torch.ones(3)), "got shape (3,)"),
+        (Wrong(batch=True), "part 'wrong': expected extend to return a Batch, got NoneType"),
+    ],
+)
+def test_a_part_that_breaks_the_contract_is_named(stream, part, words):
+    with raises_sentence(InputError, words):
+        Learner(default_model(stream), [part, CrossEntropy()], **CPU).fit(stream)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda x: x.sum(), "B = 16 rows, got ()"),
+        (lambda x: x[:1], "got (1, 6)"),
+        (lambda x: (x,), "got tuple"),
+        (lambda x: x[:, :1], "scores 1 classes and the data has class 1"),
+    ],
+)
+def test_a_model_that_breaks_the_contract_is_told_how(stream, answer, words):
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(6, 6)
+
+        def forward(self, batch):
+            return answer(self.linear(batch.inputs["a"]))
+
+    with raises_sentence(InputError, words):
+        Learner(Odd(), "finetune", **CPU).fit(stream)
+
+
+def test_infinite_buffers_are_no_divergence(stream, tmp_path):
+    model = default_model(stream)
+    model.register_buffer("causal", torch.full((3, 3), -math.inf).triu(1))
+    Learner(model, "finetune", epochs=1, checkpoint_dir=tmp_path, **CPU).fit(stream)
+    assert load_checkpoint(tmp_path)["model"]["causal"].isinf().any()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -255,6 +326,8 @@ def test_accelerate_runs_the_same_loop(stream):
         ({"method": [Recorder(), Recorder()]}, "only one part may give predictions"),
         ({"epochs": 0}, "epochs"),
         ({"batch_size": 0}, "batch_size"),
+        ({"threads": 0}, "threads"),
+        ({"clip_norm": 0.0}, "clip_norm"),
         ({"lr": -1.0}, "above 0"),
         ({"lr": 0.1, "optimizer": torch.optim.SGD}, "by name"),
         ({"device": "abacus"}, "expected a name"),

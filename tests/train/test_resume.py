@@ -232,6 +232,28 @@ def test_a_folder_that_cannot_be_written_stops_the_run_before_training(stream, t
         run.fit(stream)
 
 
+class FreezeEncoders(Part):
+    """Freezes a part of the model for good in the second task."""
+
+    def before_task(self, learner, task):
+        if task.id == 1:
+            learner.model.encoders.requires_grad_(False)
+
+
+def test_frozen_weights_stay_frozen_after_a_resume(stream, tmp_path):
+    def run(folder, kill=None, resume=False):
+        made = learner(stream, [FreezeEncoders(), CrossEntropy()], folder, kill)
+        made.fit(stream, resume=resume)
+        return made
+
+    whole = run(None)
+    with pytest.raises(Killed):
+        run(tmp_path, Kill("edit_grads", whole.step - 3))
+    resumed = run(tmp_path, resume=True)
+    assert not any(p.requires_grad for p in resumed.model.encoders.parameters())
+    assert_same_run(resumed, whole)
+
+
 def test_parts_without_a_recipe_resume_too(stream, tmp_path):
     def run(folder, kill=None, resume=False):
         made = learner(stream, [CrossEntropy("fresh", weight=0.5), CrossEntropy()], folder, kill)
