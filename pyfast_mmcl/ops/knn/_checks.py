@@ -24,7 +24,8 @@ def as_tensor(x: Any, name: str) -> Tensor:
         raise InputError(f"{name}: expected a torch tensor or a NumPy array, got {type(x).__name__}.")
     if x.dtype.kind not in "fiu" or not x.dtype.isnative:
         raise InputError(
-            f"{name}: expected float32, float16 or bfloat16 values, got dtype {x.dtype}; convert with .astype(np.float32)."
+            f"{name}: expected float32, float16 or bfloat16 values, got dtype {x.dtype}; "
+            f"convert with .astype(np.float32)."
         )
     if any(s < 0 for s in x.strides) or any(s % x.itemsize for s in x.strides):
         x = np.ascontiguousarray(x)  # torch has no negative or unaligned strides
@@ -40,7 +41,9 @@ def as_rows(x: Any, name: str) -> Tensor:
     if t.ndim != 2:
         raise InputError(f"{name}: expected shape [rows, features], got {list(t.shape)}.")
     if t.dtype not in FLOATS:
-        raise InputError(f"{name}: expected float32, float16, bfloat16 or float64, got {t.dtype}; convert with .float().")
+        raise InputError(
+            f"{name}: expected float32, float16, bfloat16 or float64, got {t.dtype}; convert with .float()."
+        )
     if t.shape[1] < 1:
         raise InputError(f"{name}: expected at least one feature, got shape {list(t.shape)}.")
     return t
@@ -64,7 +67,9 @@ def check_finite(x: Tensor, name: str) -> None:
         bad = ~torch.isfinite(x[start : start + 65536]).all(dim=1)
         if bad.any():
             row = start + int(bad.nonzero()[0, 0])
-            raise InputError(f"{name}: expected finite values, row {row} has NaN or infinity; drop or repair such rows.")
+            raise InputError(
+                f"{name}: expected finite values, row {row} has NaN or infinity; drop or repair such rows."
+            )
 
 
 def check_metric(metric: str) -> str:

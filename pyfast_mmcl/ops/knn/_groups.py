@@ -52,7 +52,9 @@ def knn_in_groups(
         if backend == "native":
             _native_knn.search(queries, database, k, metric, exclude_self, q_ids, x_ids, (distances, indices))
         else:
-            distances[q_ids], indices[q_ids] = _subset(backend, queries, database, k, metric, exclude_self, q_ids, x_ids)
+            distances[q_ids], indices[q_ids] = _subset(
+                backend, queries, database, k, metric, exclude_self, q_ids, x_ids
+            )
     return distances, indices
 
 
@@ -66,7 +68,14 @@ def _sorted_groups(groups: Tensor) -> tuple[Tensor, dict[int, slice]]:
 
 
 def _subset(
-    backend: str, queries: Tensor, database: Tensor, k: int, metric: str, exclude_self: bool, q_ids: Tensor, x_ids: Tensor
+    backend: str,
+    queries: Tensor,
+    database: Tensor,
+    k: int,
+    metric: str,
+    exclude_self: bool,
+    q_ids: Tensor,
+    x_ids: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """One group by gathering its rows; own rows are found by number, since both sides may list them differently."""
     d, i = _dispatch.run(backend, queries[q_ids], database[x_ids], k + exclude_self, metric)

@@ -33,7 +33,10 @@ def search(
 ) -> tuple[Tensor, Tensor]:
     """Distances float32 [N, k] and indices int64 [N, k]."""
     n = queries.shape[0]
-    distances, indices = out or (queries.new_empty(n, k, dtype=torch.float32), queries.new_empty(n, k, dtype=torch.int64))
+    distances, indices = out or (
+        queries.new_empty(n, k, dtype=torch.float32),
+        queries.new_empty(n, k, dtype=torch.int64),
+    )
     bank = None if isinstance(database, Tensor) else database
     capsule = _native.capsule
     _native.module().knn(

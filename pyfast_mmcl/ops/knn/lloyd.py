@@ -23,7 +23,7 @@ def lloyd_step(x: Any, centers: Any, *, metric: str = "l2", backend: str = "auto
     metric="cosine" (spherical k-means): ``labels = (unit(x) @ unit(centers).T).argmax(1)``, sums of unit rows.
 
     Args:
-        x: rows [N, D], torch or NumPy (a memory map is streamed); float32, float16, bfloat16, float64 (torch reference).
+        x: rows [N, D], torch or NumPy (a memory map is streamed); float32, float16, bfloat16, float64 (by torch).
         centers: [K, D], K ≥ 1, same kind and device.
         metric: "l2" | "cosine".
         backend: "auto" | "torch" | "native" | "triton".
