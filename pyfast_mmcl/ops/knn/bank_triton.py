@@ -14,7 +14,7 @@ from .exact_cuda import best_of_pairs, distances_of, exhaustive, merge_best, pai
 from .filter_triton import Survivors, rescan, scan
 from .nearest_triton import best_and_rival
 from .pack_triton import Packed, empty_packed, fit_frame, pack, pack_into
-from .scan_triton import Plan, larger, plan_for, query_bounds
+from .scan_triton import Plan, for_float32, larger, plan_for, query_bounds
 
 # Candidate buffers of one block of queries, and images of one block of float32 rows.
 WORKSPACE_BYTES = 64 * 2**20
@@ -44,10 +44,10 @@ class PackedTriton:
             raise InputError(f"database: expected fewer than 2**31 rows, got {len(database)}; search it in parts.")
         self.metric = metric
         self.plan = plan
-        self._rows = database
+        self._rows = database.detach()
         self._length = 0
-        self._frame = None
-        self._bank: Packed | None = None
+        self._frame = fit_frame(database, metric)
+        self._bank = empty_packed(len(database), self._frame, torch.float16, database.device)
         self._skipped = torch.empty(0, dtype=torch.int64, device=database.device)
         self._add(database)
 
@@ -59,6 +59,7 @@ class PackedTriton:
         """The given rows [M, D]."""
         return self._rows[: self._length]
 
+    @torch.no_grad()
     def append(self, rows: Tensor) -> None:
         """Add rows [m, D]; earlier rows are not packed again. Room grows by half, so appending is cheap on average."""
         if rows.ndim != 2 or rows.shape[1] != self._rows.shape[1] or rows.device != self._rows.device:
@@ -70,10 +71,15 @@ class PackedTriton:
             raise InputError(f"rows: the bank holds {self._length} rows and fewer than 2**31 fit; start a second bank.")
         if len(rows) == 0:
             return
+        if self._length == 0:
+            # A bank that began empty learns its centre and scale from its first rows.
+            self._frame = fit_frame(rows, self.metric)
+            self._bank = empty_packed(0, self._frame, torch.float16, rows.device)
         self._reserve(self._length + len(rows))
         self._rows[self._length : self._length + len(rows)] = rows
         self._add(self._rows[self._length : self._length + len(rows)])
 
+    @torch.no_grad()
     def search(self, queries: Tensor, k: int, exclude_self: bool = False) -> tuple[Tensor, Tensor]:
         """The k best rows of each query.
 
@@ -93,7 +99,7 @@ class PackedTriton:
         own = torch.full((N,), -1, dtype=torch.int32, device=queries.device)
         if exclude_self:
             own = torch.arange(N, dtype=torch.int32, device=queries.device)
-        plan = self.plan or plan_for(N, self._frame.padded if self._frame else 64, k)
+        plan = self.plan or plan_for(N, self._frame.padded, k)
         for part in _blocks(N, plan):
             key, indices[part] = self._search(queries[part], k, own[part], plan)
             distances[part] = distances_of(key, self.metric).to(dtype)
@@ -104,6 +110,7 @@ class PackedTriton:
         distances, indices = self.nearest64(queries)
         return distances.to(torch.float64 if queries.dtype == torch.float64 else torch.float32), indices
 
+    @torch.no_grad()
     def nearest64(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """`nearest` with distances in float64."""
         N = len(queries)
@@ -115,25 +122,19 @@ class PackedTriton:
         return distances_of(key, self.metric), indices
 
     def _reserve(self, needed: int) -> None:
-        if needed <= len(self._rows) and (self._bank is None or needed <= len(self._bank)):
+        if needed <= len(self._bank):
             return
         room = max(needed, self._length + self._length // 2)
         rows = torch.empty((room, self._rows.shape[1]), dtype=self._rows.dtype, device=self._rows.device)
         rows[: self._length] = self.rows
         self._rows = rows
-        if self._bank is not None:
-            bank = empty_packed(room, self._frame, torch.float16, rows.device)
-            for name in ("image", "norm", "rho", "bias"):
-                getattr(bank, name)[: self._length] = getattr(self._bank, name)[: self._length]
-            self._bank = bank
+        bank = empty_packed(room, self._frame, torch.float16, rows.device)
+        for name in ("image", "norm", "rho", "bias"):
+            getattr(bank, name)[: self._length] = getattr(self._bank, name)[: self._length]
+        self._bank = bank
 
     def _add(self, rows: Tensor) -> None:
         # Rows [m, D] are already stored behind the present ones: pack them in place.
-        if len(rows) == 0:
-            return
-        if self._bank is None:
-            self._frame = fit_frame(rows, self.metric)
-            self._bank = empty_packed(len(self._rows), self._frame, torch.float16, rows.device)
         added = self._bank.part(slice(self._length, self._length + len(rows)))
         pack_into(rows, self._frame, added, query=False)
         skipped = torch.isneginf(added.bias).nonzero()[:, 0] + self._length
@@ -163,8 +164,8 @@ class PackedTriton:
         self, queries: Tensor, own: Tensor, k: int, plan: Plan, floor: Tensor, left: Tensor, key: Tensor, ids: Tensor
     ) -> Tensor:
         # Runs the queries in `left` again with more room, then in float32; returns those that still overflow.
-        plan = larger(plan)
-        for dtype in (torch.float16, torch.float32):
+        roomy = larger(plan)
+        for dtype, plan in ((torch.float16, roomy), (torch.float32, for_float32(roomy))):
             remaining = []
             for part in _blocks(len(left), plan):
                 rows = left[part]
@@ -201,7 +202,7 @@ class PackedTriton:
 
     def _nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         own = torch.full((len(queries),), -1, dtype=torch.int32, device=queries.device)
-        plan = self.plan or plan_for(len(queries), self._frame.padded if self._frame else 64, 1)
+        plan = self.plan or plan_for(len(queries), self._frame.padded, 1)
         if self._length == 0:
             key, ids = exhaustive(queries, self.rows, 1, self.metric, own)
             return key[:, 0], ids[:, 0]
@@ -222,6 +223,7 @@ class PackedTriton:
 
 
 def _blocks(N: int, plan: Plan):
-    step = max(1, WORKSPACE_BYTES // (_CANDIDATE_BYTES * plan.capacity))
+    fitting = WORKSPACE_BYTES // (_CANDIDATE_BYTES * plan.capacity)
+    step = max(1, fitting // plan.block_n * plan.block_n or fitting)
     for start in range(0, N, step):
         yield slice(start, start + step)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 import triton
 
-from .pack_triton import Packed
+from .pack_triton import Packed, on_device
 from .scan_triton import Plan, QueryBounds, compact_kernel, scan_kernel
 
 
@@ -48,9 +48,10 @@ class Survivors:
             kth = filled.topk(k, dim=1, sorted=False).values.amin(dim=1)
             self.floor = torch.maximum(self.floor, kth)
         low, high, ids = filled.new_empty(N, capacity), torch.empty_like(self.high), torch.empty_like(self.ids)
-        compact_kernel[(N,)](
-            self.low, self.high, self.ids, low, high, ids, self.count, self.floor, capacity, BLOCK=512, num_warps=4
-        )
+        with on_device(low.device):
+            compact_kernel[(N,)](
+                self.low, self.high, self.ids, low, high, ids, self.count, self.floor, capacity, BLOCK=512, num_warps=4
+            )
         self.low, self.high, self.ids = low, high, ids
 
     def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,37 +73,38 @@ def _visit_step(tiles: int) -> int:
 def _launch(q: Packed, bounds: QueryBounds, own: torch.Tensor, x: Packed, out: Survivors, plan: Plan, **span) -> None:
     N, DP = q.image.shape
     grid = (triton.cdiv(N, plan.block_n) * (span["last"] - span["first"]),)
-    scan_kernel[grid](
-        q.image,
-        x.image,
-        bounds.alpha,
-        bounds.beta,
-        bounds.ratio,
-        bounds.slack,
-        out.floor,
-        own,
-        x.rho,
-        x.norm,
-        x.bias,
-        out.low,
-        out.high,
-        out.ids,
-        out.count,
-        N,
-        len(x),
-        span["base"],
-        span["first"],
-        span["tiles"],
-        span["step"],
-        out.ids.shape[1],
-        DP=DP,
-        BLOCK_N=plan.block_n,
-        BLOCK_M=plan.block_m,
-        BLOCK_D=min(plan.block_d, DP),
-        SEED=span["seed"],
-        num_warps=plan.warps,
-        num_stages=plan.stages,
-    )
+    with on_device(q.image.device):
+        scan_kernel[grid](
+            q.image,
+            x.image,
+            bounds.alpha,
+            bounds.beta,
+            bounds.ratio,
+            bounds.slack,
+            out.floor,
+            own,
+            x.rho,
+            x.norm,
+            x.bias,
+            out.low,
+            out.high,
+            out.ids,
+            out.count,
+            N,
+            len(x),
+            span["base"],
+            span["first"],
+            span["tiles"],
+            span["step"],
+            out.ids.shape[1],
+            DP=DP,
+            BLOCK_N=plan.block_n,
+            BLOCK_M=plan.block_m,
+            BLOCK_D=min(plan.block_d, DP),
+            SEED=span["seed"],
+            num_warps=plan.warps,
+            num_stages=plan.stages,
+        )
 
 
 def scan(

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .pack_triton import Packed
+from .pack_triton import Packed, on_device
 from .scan_triton import FORMING, Plan, QueryBounds
 
 _FORMING = tl.constexpr(FORMING)
@@ -96,30 +96,31 @@ def best_and_rival(queries: Packed, bounds: QueryBounds, x: Packed, plan: Plan) 
     splits = triton.cdiv(tiles, tiles_each)
     high, low, rival = (torch.empty((splits, N), dtype=torch.float32, device=device) for _ in range(3))
     ids = torch.empty((splits, N), dtype=torch.int32, device=device)
-    nearest_kernel[(blocks, splits)](
-        queries.image,
-        x.image,
-        bounds.alpha,
-        bounds.beta,
-        bounds.ratio,
-        bounds.slack,
-        x.rho,
-        x.norm,
-        x.bias,
-        high,
-        low,
-        rival,
-        ids,
-        N,
-        M,
-        tiles_each,
-        DP=queries.image.shape[1],
-        BLOCK_N=plan.block_n,
-        BLOCK_M=plan.block_m,
-        BLOCK_D=min(plan.block_d, queries.image.shape[1]),
-        num_warps=plan.warps,
-        num_stages=plan.stages,
-    )
+    with on_device(device):
+        nearest_kernel[(blocks, splits)](
+            queries.image,
+            x.image,
+            bounds.alpha,
+            bounds.beta,
+            bounds.ratio,
+            bounds.slack,
+            x.rho,
+            x.norm,
+            x.bias,
+            high,
+            low,
+            rival,
+            ids,
+            N,
+            M,
+            tiles_each,
+            DP=queries.image.shape[1],
+            BLOCK_N=plan.block_n,
+            BLOCK_M=plan.block_m,
+            BLOCK_D=min(plan.block_d, queries.image.shape[1]),
+            num_warps=plan.warps,
+            num_stages=plan.stages,
+        )
     split = high.argmax(dim=0)
     others = high.scatter(0, split[None], float("-inf")).amax(dim=0)
     rival = torch.maximum(rival.amax(dim=0), others)
@@ -162,9 +163,21 @@ def _segment_sums(x: Tensor, weights: Tensor, order: Tensor, start: Tensor, end:
     block_d = min(64, triton.next_power_of_2(D))
     if len(start):
         grid = (len(start), triton.cdiv(D, block_d))
-        segment_sum_kernel[grid](
-            x, order, start, end, weights, out, D, x.stride(0), x.stride(1), BLOCK_R=16, BLOCK_D=block_d, num_warps=4
-        )
+        with on_device(x.device):
+            segment_sum_kernel[grid](
+                x,
+                order,
+                start,
+                end,
+                weights,
+                out,
+                D,
+                x.stride(0),
+                x.stride(1),
+                BLOCK_R=16,
+                BLOCK_D=block_d,
+                num_warps=4,
+            )
     return out
 
 

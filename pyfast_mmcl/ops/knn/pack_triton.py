@@ -12,6 +12,7 @@ it as fast as bfloat16, and its three further bits make ``rho`` eight times smal
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -91,20 +92,17 @@ def pack_kernel(
         v = tl.where(inside, v, 0.0)
         single = v.to(tl.float32)
         # Denormals would be flushed by some units: store zero and let rho carry the difference.
-        single = tl.where(tl.abs(single) < 2.0**-125, 0.0, single)
+        # Larger values and NaN belong to rows that are skipped: no image may hold what a product could turn into NaN.
+        size = tl.abs(single)
+        single = tl.where((size >= 2.0**-125) & (size <= 2.0**15), single, 0.0)
         image = single.to(out_ptr.dtype.element_ty)
         rest = v - image.to(tl.float32).to(tl.float64)
         square += tl.sum(v * v, axis=1)
         rest_square += tl.sum(rest * rest, axis=1)
         tl.store(out_rows + d[None, :], image, mask=live[:, None])
 
-    # Longer rows could leave the range of float16. NaN compares false.
+    # No value of a usable row exceeds 2**15, well inside float16. NaN compares false.
     usable = square <= 2.0**30
-    dropped = live & (usable == 0)
-    if tl.max(dropped.to(tl.int32), axis=0) > 0:
-        for start in range(0, DP, BLOCK_D):
-            zero = tl.zeros([BLOCK_N, BLOCK_D], out_ptr.dtype.element_ty)
-            tl.store(out_rows + (start + lanes)[None, :], zero, mask=dropped[:, None])
     up = 1.0 + 2.0**-20
     norm = (tl.sqrt(square) * up).to(tl.float32)
     rho = (tl.sqrt(rest_square) * up).to(tl.float32)
@@ -150,6 +148,16 @@ class Packed:
         return Packed(self.image[rows], self.norm[rows], self.rho[rows], self.bias[rows], self.exponent[rows])
 
 
+def on_device(device: torch.device) -> AbstractContextManager:
+    """Triton launches on the current device: make it the one of the tensors."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def power_of_two(exponent: torch.Tensor) -> torch.Tensor:
+    """2**exponent in float64, exactly, from the bits; |exponent| < 1023."""
+    return ((exponent.long() + 1023) << 52).view(torch.float64)
+
+
 def stage_width(D: int) -> int:
     """Width of one pipelined slice of D: 64 columns, less for very short rows."""
     return 16 if D <= 16 else 32 if D <= 32 else 64
@@ -173,10 +181,10 @@ def fit_frame(rows: torch.Tensor, metric: str) -> Frame:
     mean[:D] = sample.mean(dim=0)
     norms = torch.linalg.vector_norm(sample - mean[:D], dim=1)
     # The typical row sets the scale, so that one outlier does not push all others towards underflow.
-    norms = norms[norms > 0]
+    norms = norms[norms > 0].sort().values
     exponent = 0
     if metric != "cosine" and len(norms):
-        exponent = int(torch.frexp(norms.median())[1])
+        exponent = int(torch.frexp(norms[len(norms) // 2])[1])
     return Frame(metric, D, padded, mean, exponent, float(torch.linalg.vector_norm(mean)) * 2.0**-exponent)
 
 
@@ -203,29 +211,30 @@ def pack_into(rows: torch.Tensor, frame: Frame, out: Packed, *, query: bool) -> 
     elif query:
         lowest, highest = frame.exponent - QUERY_SPAN, frame.exponent + QUERY_SPAN
     block_n, block_d = 16, min(64, frame.padded)
-    pack_kernel[(triton.cdiv(N, block_n),)](
-        rows,
-        mean,
-        out.image,
-        out.norm,
-        out.rho,
-        out.bias,
-        out.exponent,
-        N,
-        frame.D,
-        rows.stride(0),
-        rows.stride(1),
-        0 if frame.metric == "cosine" else frame.exponent,
-        lowest,
-        highest,
-        DP=frame.padded,
-        BLOCK_N=block_n,
-        BLOCK_D=block_d,
-        PREPASS=prepass.value,
-        L2=frame.metric == "l2",
-        QUERY=query,
-        num_warps=4,
-    )
+    with on_device(rows.device):
+        pack_kernel[(triton.cdiv(N, block_n),)](
+            rows,
+            mean,
+            out.image,
+            out.norm,
+            out.rho,
+            out.bias,
+            out.exponent,
+            N,
+            frame.D,
+            rows.stride(0),
+            rows.stride(1),
+            0 if frame.metric == "cosine" else frame.exponent,
+            lowest,
+            highest,
+            DP=frame.padded,
+            BLOCK_N=block_n,
+            BLOCK_D=block_d,
+            PREPASS=prepass.value,
+            L2=frame.metric == "l2",
+            QUERY=query,
+            num_warps=4,
+        )
 
 
 def pack(rows: torch.Tensor, frame: Frame, dtype: torch.dtype, *, query: bool = False) -> Packed:

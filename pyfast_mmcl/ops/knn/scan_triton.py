@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .pack_triton import Frame, Packed
+from .pack_triton import Frame, Packed, power_of_two
 
 # Accumulation error per unit of D: tensor cores align and truncate, CUDA cores round to nearest.
 GAMMA = {torch.float16: 2.0**-21, torch.float32: 2.0**-23}
@@ -48,6 +48,83 @@ def plan_for(N: int, D_padded: int, k: int) -> Plan:
 def larger(plan: Plan, factor: int = 8) -> Plan:
     """The same plan with more room per query."""
     return replace(plan, capacity=plan.capacity * factor)
+
+
+def for_float32(plan: Plan) -> Plan:
+    """The same plan with tiles whose float32 operands fit the registers: these products run on the CUDA cores."""
+    return replace(plan, block_n=min(64, plan.block_n), block_m=min(64, plan.block_m), block_d=min(32, plan.block_d))
+
+
+@triton.jit
+def _halves(tile, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    # Left and right half of the columns; both stay in the registers they are in.
+    return tl.split(tl.permute(tl.reshape(tile, [ROWS, 2, WIDTH // 2]), (0, 2, 1)))
+
+
+@triton.jit
+def _collect(
+    score,  # [BLOCK_N, WIDTH]
+    rows,  # [BLOCK_N]
+    line,  # [BLOCK_N] scores below it cannot reach the floor
+    floor,  # [BLOCK_N]
+    alpha,
+    beta,
+    ratio,
+    slack,
+    rho_ptr,
+    norm_ptr,
+    bias_ptr,
+    self_ptr,
+    low_ptr,
+    high_ptr,
+    id_ptr,
+    count_ptr,
+    N,
+    M,
+    base,
+    column,  # first column of the piece
+    place,  # its position in the visiting order
+    capacity,
+    WIDTH: tl.constexpr,
+    SEED: tl.constexpr,
+):
+    # Appends the survivors of one piece of a tile. Few pieces have any, and a narrow piece needs few registers.
+    hit = score >= line[:, None]
+    if SEED:
+        hit = score == score
+    if tl.max(tl.max(hit.to(tl.int32), 1), 0) > 0:
+        columns = column + tl.arange(0, WIDTH)
+        row_live = rows < N
+        column_live = columns < M
+        rho = tl.load(rho_ptr + columns, mask=column_live, other=0.0)
+        norm = tl.load(norm_ptr + columns, mask=column_live, other=0.0)
+        bias = tl.load(bias_ptr + columns, mask=column_live, other=float("-inf"))
+        size = tl.where(bias > float("-inf"), -bias, 0.0)
+        own = tl.load(self_ptr + rows, mask=row_live, other=-1)
+        err = alpha[:, None] * rho[None, :] + beta[:, None] * norm[None, :] + slack[:, None]
+        err = (err + _FORMING * ratio[:, None] * size[None, :]) * _UP
+        low = score - err
+        high = score + err
+        ids = base + columns
+        keep = hit & (high >= floor[:, None]) & (score > float("-inf")) & (ids[None, :] != own[:, None])
+        keep = keep & row_live[:, None] & column_live[None, :]
+        if SEED:
+            # Every slot is written once, without atomics: slot = position in the visiting order.
+            slot = place + tl.arange(0, WIDTH)[None, :] + tl.zeros_like(rows)[:, None]
+            low = tl.where(keep, low, float("-inf"))
+            high = tl.where(keep, high, float("-inf"))
+            write = row_live[:, None] & (slot < capacity)
+        else:
+            # One atomic per row and piece reserves the slots; inside the piece they follow the columns.
+            taken = keep.to(tl.int32)
+            hits = tl.sum(taken, 1)
+            reserved = tl.atomic_add(count_ptr + rows, hits, mask=hits > 0, sem="relaxed")
+            slot = reserved[:, None] + tl.cumsum(taken, 1) - 1
+            write = keep & (slot < capacity)
+        at = rows.to(tl.int64)[:, None] * capacity + slot
+        tl.store(low_ptr + at, low, mask=write)
+        tl.store(high_ptr + at, high, mask=write)
+        tl.store(id_ptr + at, ids[None, :] + tl.zeros_like(rows)[:, None], mask=write)
 
 
 @triton.jit(do_not_specialize=["N", "M", "base", "first", "tiles", "step", "capacity"])
@@ -85,7 +162,8 @@ def scan_kernel(
     turn = tl.program_id(0) // blocks
     tile = ((first + turn).to(tl.int64) * step) % tiles
     rows = (tl.program_id(0) % blocks) * BLOCK_N + tl.arange(0, BLOCK_N)
-    columns = (tile * BLOCK_M).to(tl.int32) + tl.arange(0, BLOCK_M)
+    column = (tile * BLOCK_M).to(tl.int32)
+    columns = column + tl.arange(0, BLOCK_M)
     lanes = tl.arange(0, BLOCK_D)
     # Clamped instead of masked: the pipelined loop has no predicates; excess rows and columns are dropped below.
     q_tile = q_ptr + tl.minimum(rows, N - 1).to(tl.int64)[:, None] * DP + lanes[None, :]
@@ -105,39 +183,28 @@ def scan_kernel(
     norm = tl.load(norm_ptr + columns, mask=column_live, other=0.0)
     bias = tl.load(bias_ptr + columns, mask=column_live, other=float("-inf"))
     size = tl.where(bias > float("-inf"), -bias, 0.0)
-
     score = score + ratio[:, None] * bias[None, :]
     # One bound for the whole tile keeps the common path at two operations per score.
-    tile_err = alpha * tl.max(rho, 0) + beta * tl.max(norm, 0) + _FORMING * ratio * tl.max(size, 0) + slack
-    hit = score >= (floor - tile_err * _UP)[:, None]
-    if SEED:
-        hit = score == score
-    if tl.max(tl.max(hit.to(tl.int32), 1), 0) > 0:
-        err = alpha[:, None] * rho[None, :] + beta[:, None] * norm[None, :] + slack[:, None]
-        err = (err + _FORMING * ratio[:, None] * size[None, :]) * _UP
-        low = score - err
-        high = score + err
-        ids = base + columns
-        own = tl.load(self_ptr + rows, mask=row_live, other=-1)
-        keep = hit & (high >= floor[:, None]) & (score > float("-inf")) & (ids[None, :] != own[:, None])
-        keep = keep & row_live[:, None] & column_live[None, :]
-        if SEED:
-            # Every slot is written once, without atomics: slot = position in the visiting order.
-            slot = (first + turn) * BLOCK_M + tl.arange(0, BLOCK_M)[None, :] + tl.zeros_like(rows)[:, None]
-            low = tl.where(keep, low, float("-inf"))
-            high = tl.where(keep, high, float("-inf"))
-            write = row_live[:, None] & (slot < capacity)
-        else:
-            # One atomic per row and tile reserves the slots; inside the tile they follow the columns.
-            taken = keep.to(tl.int32)
-            hits = tl.sum(taken, 1)
-            offset = tl.atomic_add(count_ptr + rows, hits, mask=hits > 0, sem="relaxed")
-            slot = offset[:, None] + tl.cumsum(taken, 1) - 1
-            write = keep & (slot < capacity)
-        at = rows.to(tl.int64)[:, None] * capacity + slot
-        tl.store(low_ptr + at, low, mask=write)
-        tl.store(high_ptr + at, high, mask=write)
-        tl.store(id_ptr + at, ids[None, :] + tl.zeros_like(rows)[:, None], mask=write)
+    err = alpha * tl.max(rho, 0) + beta * tl.max(norm, 0) + _FORMING * ratio * tl.max(size, 0) + slack
+    line = floor - err * _UP
+
+    place = (first + turn) * BLOCK_M
+    HALF: tl.constexpr = BLOCK_M // 2
+    PIECE: tl.constexpr = BLOCK_M // 4
+    left, right = _halves(score, BLOCK_N, BLOCK_M)
+    one, two = _halves(left, BLOCK_N, HALF)
+    three, four = _halves(right, BLOCK_N, HALF)
+    last = HALF + PIECE
+    # fmt: off
+    _collect(one, rows, line, floor, alpha, beta, ratio, slack, rho_ptr, norm_ptr, bias_ptr, self_ptr, low_ptr,
+             high_ptr, id_ptr, count_ptr, N, M, base, column, place, capacity, PIECE, SEED)
+    _collect(two, rows, line, floor, alpha, beta, ratio, slack, rho_ptr, norm_ptr, bias_ptr, self_ptr, low_ptr,
+             high_ptr, id_ptr, count_ptr, N, M, base, column + PIECE, place + PIECE, capacity, PIECE, SEED)
+    _collect(three, rows, line, floor, alpha, beta, ratio, slack, rho_ptr, norm_ptr, bias_ptr, self_ptr, low_ptr,
+             high_ptr, id_ptr, count_ptr, N, M, base, column + HALF, place + HALF, capacity, PIECE, SEED)
+    _collect(four, rows, line, floor, alpha, beta, ratio, slack, rho_ptr, norm_ptr, bias_ptr, self_ptr, low_ptr,
+             high_ptr, id_ptr, count_ptr, N, M, base, column + last, place + last, capacity, PIECE, SEED)
+    # fmt: on
 
 
 @triton.jit(do_not_specialize=["capacity"])
@@ -198,7 +265,7 @@ def query_bounds(queries: Packed, frame: Frame, dtype: torch.dtype) -> QueryBoun
     ratio = torch.ones_like(norm)
     float64_unit = (frame.D + 8) * 2.0**-51
     if frame.metric == "l2":
-        ratio = torch.ldexp(ratio, frame.exponent - queries.exponent)
+        ratio = power_of_two(frame.exponent - queries.exponent)
         rounding = float64_unit * norm * norm / ratio
     elif frame.metric == "ip":
         rounding = float64_unit * norm * frame.mean_norm
