@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
-SANITIZED := build/sanitize
 
 # pip's cmake and ninja live in the environment's bin folder
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -49,11 +48,13 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
-sanitize: $(VENV)/.installed
-	cmake -S . -B $(SANITIZED) -G Ninja -DPYFAST_SANITIZE=ON -DPYFAST_CUDA=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+sanitize: sanitize-address,undefined sanitize-thread
+
+sanitize-%: $(VENV)/.installed
+	cmake -S . -B build/$@ -G Ninja -DPYFAST_SANITIZE=$* -DPYFAST_CUDA=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 		-DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
-	cmake --build $(SANITIZED)
-	ctest --test-dir $(SANITIZED) --output-on-failure
+	cmake --build build/$@
+	ctest --test-dir build/$@ --output-on-failure
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(VENV)/.installed $(VENV)/.bench

@@ -158,6 +158,16 @@ TEST(the_result_does_not_depend_on_threads_or_passes) {
   }
 }
 
+TEST(threads_that_share_a_query_agree_with_one) {
+  const Matrix queries = truth::make("normal", 3, 16, 117), database = truth::make("normal", 60000, 16, 118);
+  const Kernels& kernels = *all_kernels().back();
+  SearchArgs args = arguments(kernels, Metric::l2, queries.view(), database.view(), 5);
+  const Result one = find(args);
+  compare("shared queries", Metric::l2, queries, database, one, false);
+  args.threads = 4;
+  for (int repeat = 0; repeat < 5; ++repeat) CHECK(find(args) == one);
+}
+
 TEST(all_instruction_sets_agree_to_the_bit) {
   const Matrix queries = truth::make("normal", 20, 33, 106), database = truth::make("normal", 400, 33, 107);
   for (Metric metric : metrics) {
