@@ -40,7 +40,7 @@ Panels Block::view(int64_t width, int nr, uint32_t first_row) const {
 
 int64_t block_panels(const Space& space, const Kernels& kernels) {
   const int64_t panel_bytes = space.width(kernels) * kernels.nr * 4;
-  return std::clamp<int64_t>((int64_t{512} << 10) / panel_bytes, 1, 128);
+  return std::clamp<int64_t>((int64_t{256} << 10) / panel_bytes, 1, 128);
 }
 
 PackScratch::PackScratch(const Space& space, const Kernels& kernels)
@@ -64,7 +64,7 @@ void pack_rows(const Space& space, const Kernels& kernels, const Rows& rows, int
       const size_t p = static_cast<size_t>(panel);
       block.rho_max[p] = std::max(block.rho_max[p], b.rho);
       block.norm_max[p] = std::max(block.norm_max[p], b.norm);
-      block.bias_max[p] = std::max(block.bias_max[p], -b.bias);
+      block.bias_max[p] = std::max(block.bias_max[p], b.bias_size);
     }
     kernels.interleave(scratch.words.data(), batch, ld, block.words.get() + panel * width * nr + lane, nr, width);
     block.rows += batch;

@@ -18,14 +18,14 @@ float screening_lower(const Space& space, const Query& query, double key, double
   const QueryBounds& b = query.bounds;
   double h, size;
   if (space.metric == Metric::l2) {
-    const double d2 = -key * space.scale * space.scale;
+    const double d2 = -key * b.scale * b.scale;
     h = 0.5 * (b.norm2 - d2);
     size = b.norm2 + d2;
   } else if (space.metric == Metric::ip) {
-    h = key * b.scale * space.scale - query.mean_dot;
+    h = key * b.scale * space.scale - b.mean_dot;
     size = b.scale * query.norm * (space.scale * x_norm + space.mean_norm);
   } else {
-    h = key - query.mean_dot;
+    h = key - b.mean_dot;
     size = 1 + space.mean_norm;
   }
   const double drift = 0x1p-40 + static_cast<double>(space.d) * 0x1p-50;

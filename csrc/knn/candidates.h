@@ -26,7 +26,6 @@ struct Query {
   const float* q = nullptr;  // [d]
   QueryBounds bounds{};
   double norm = 0;           // |q| in float64
-  double mean_dot = 0;       // <q~, mean>, the shift of ip and cosine scores
   Scored* best = nullptr;    // [k] exactly ranked rows, unordered until finished
   int64_t best_count = 0;
   int64_t self = -1;         // row to leave out

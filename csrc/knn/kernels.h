@@ -55,8 +55,8 @@ struct ScanArgs {
 };
 
 struct RowMeta {
-  double norm2;  // squared norm of the transformed row
-  double rho2;   // squared norm of what rounding to the stored words lost
+  float norm2;  // squared norm of the transformed row, relative error below (d / 4 + 8) 2^-24
+  float rho2;   // squared norm of what rounding to the stored words lost, likewise
 };
 
 struct Kernels {
@@ -70,9 +70,9 @@ struct Kernels {
   // dst[i] = src[i * stride] as float; src of type f32, f16 or bf16
   void (*to_float)(const void* src, DType dtype, int64_t stride, int64_t d, float* dst);
 
-  // out = words of (x * scale - mean) rounded to the stored precision, zero-padded to out_width >= d rounded up to 8;
-  // mean has d rounded up to 8 elements, zeros behind the d-th
-  RowMeta (*transform)(const float* x, int64_t d, double scale, const double* mean, uint32_t* out, int64_t out_width);
+  // out = words of t = x * scale - mean (in float) rounded to the stored precision, zeros up to out_width >= d
+  // rounded up to 16; mean has d rounded up to 16 elements, zeros behind the d-th
+  RowMeta (*transform)(const float* x, int64_t d, float scale, const float* mean, uint32_t* out, int64_t out_width);
 
   // dst[w * ld + r] = src[r * src_ld + w] for r < rows <= 16, w < width; src_ld is a multiple of 16
   void (*interleave)(const uint32_t* src, int rows, int64_t src_ld, uint32_t* dst, int64_t ld, int64_t width);

@@ -16,6 +16,17 @@ struct V {
   static Vec set1(float x) { return _mm256_set1_ps(x); }
   static Vec load(const float* p) { return _mm256_loadu_ps(p); }
   static Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+  static Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
+  static Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+  static float reduce_add(Vec a) {
+    __m128 m = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    m = _mm_add_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_add_ss(m, _mm_shuffle_ps(m, m, 1)));
+  }
+  static Vec store_rounded(Vec x, uint32_t* out, int64_t i) {
+    _mm256_storeu_ps(reinterpret_cast<float*>(out + i), x);
+    return x;
+  }
   static Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
   static float reduce_max(Vec a) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -82,26 +93,17 @@ struct D8 {
   __m256d a, b;  // lanes 0-3 and 4-7
   static D8 set1(double x) { return {_mm256_set1_pd(x), _mm256_set1_pd(x)}; }
   static D8 load(const float* p) { return {_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p + 4))}; }
-  static D8 load(const double* p) { return {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)}; }
   static D8 load_tail(const float* p, int64_t n) {
     float x[8] = {};
     for (int64_t i = 0; i < n; ++i) x[i] = p[i];
     return load(x);
   }
-  static D8 mul(D8 x, D8 y) { return {_mm256_mul_pd(x.a, y.a), _mm256_mul_pd(x.b, y.b)}; }
   static D8 sub(D8 x, D8 y) { return {_mm256_sub_pd(x.a, y.a), _mm256_sub_pd(x.b, y.b)}; }
   static D8 fma(D8 x, D8 y, D8 z) { return {_mm256_fmadd_pd(x.a, y.a, z.a), _mm256_fmadd_pd(x.b, y.b, z.b)}; }
   static double sum(D8 x) {
     const __m256d h = _mm256_add_pd(x.a, x.b);
     const __m128d q = _mm_add_pd(_mm256_castpd256_pd128(h), _mm256_extractf128_pd(h, 1));
     return _mm_cvtsd_f64(q) + _mm_cvtsd_f64(_mm_unpackhi_pd(q, q));
-  }
-  static D8 store_rounded(D8 x, uint32_t* out, int64_t i) {
-    const __m128 low = _mm256_cvtpd_ps(x.a), high = _mm256_cvtpd_ps(x.b);
-    float* p = reinterpret_cast<float*>(out) + i;
-    _mm_storeu_ps(p, low);
-    _mm_storeu_ps(p + 4, high);
-    return {_mm256_cvtps_pd(low), _mm256_cvtps_pd(high)};
   }
 };
 

@@ -1,9 +1,10 @@
 // The hot loops, written once over a small vector vocabulary and compiled once per instruction set.
 // The including file defines PYFAST_ISA_NAMESPACE and, inside that namespace, `struct V` with
-//   W lanes, NV vectors per panel row, PER_WORD, MAX_MR; Vec, Words; zero, set1, load, add, max, reduce_max, any_ge;
+//   W lanes, NV vectors per panel row, PER_WORD, MAX_MR; Vec, Words; zero, set1, load, add, sub, mul, max, reduce_add,
+//   reduce_max, any_ge; store_rounded(x, out, i): round to the stored precision, store, and return what was stored;
 //   load_words, broadcast, mul_add(acc, x, y): acc += x * y;  keep(...): append the lanes that reach a threshold;
 //   transpose(...): interleave up to 16 rows;  half_to_float(...): what it can of a float16 row;
-//   and `struct D8`: eight double lanes with load, load_tail, set1, add, sub, fma, sum, store, store_rounded.
+//   and `struct D8`: eight double lanes with load, load_tail, set1, sub, fma, sum.
 // No standard-library templates here: see kernels.h.
 #include <sched.h>
 
@@ -65,11 +66,19 @@ __attribute__((noinline)) void append(const ScanArgs& args, const Tile& tile, in
   unlock(slot);
 }
 
+// Asks for the part of the next tile's queries that belongs to panel i of count, ahead of their use.
+inline void prefetch_part(const Tile* next, int64_t width, int64_t i, int64_t count) {
+  if (!next) return;
+  const int64_t lines = (width * next->mr + 15) / 16;
+  for (int64_t l = lines * i / count; l < lines * (i + 1) / count; ++l) __builtin_prefetch(next->packed + l * 16, 0, 2);
+}
+
 template <int MR>
-void scan_tile(const ScanArgs& args, const Tile& tile) {
+void scan_tile(const ScanArgs& args, const Tile& tile, const Tile* next) {
   const Panels& p = args.panels;
   alignas(64) float limit[max_tile], least[max_tile], slack[max_tile];
   for (int64_t i = 0; i < p.count; ++i) {
+    prefetch_part(next, p.width, i, p.count);
     const uint32_t* words = p.words + i * p.width * NR;
     const uint32_t* query = tile.packed;
     V::Vec acc[MR][V::NV];
@@ -102,7 +111,12 @@ void scan_tile(const ScanArgs& args, const Tile& tile) {
         acc[r][v] = V::add(acc[r][v], bias[v]);
         hit |= V::any_ge(acc[r][v], t);
       }
-      if (hit) append(args, tile, r, acc[r], slack[r], p.first_row + static_cast<uint32_t>(i * NR));
+      if (__builtin_expect(hit, 0)) {
+        // A copy: were the address of acc itself passed on, every accumulator would live in memory.
+        V::Vec score[V::NV];
+        for (int v = 0; v < V::NV; ++v) score[v] = acc[r][v];
+        append(args, tile, r, score, slack[r], p.first_row + static_cast<uint32_t>(i * NR));
+      }
     }
   }
 }
@@ -110,13 +124,14 @@ void scan_tile(const ScanArgs& args, const Tile& tile) {
 void scan(const ScanArgs& args) {
   for (int64_t t = 0; t < args.tile_count; ++t) {
     const Tile& tile = args.tiles[t];
+    const Tile* next = t + 1 < args.tile_count ? &args.tiles[t + 1] : nullptr;
     switch (tile.mr) {
-      case 1: scan_tile<1>(args, tile); break;
-      case 2: scan_tile<2>(args, tile); break;
-      case 4: scan_tile<4>(args, tile); break;
-      case 6: if constexpr (V::MAX_MR == 6) scan_tile<6>(args, tile); break;
-      case 8: if constexpr (V::MAX_MR == 12) scan_tile<8>(args, tile); break;
-      case 12: if constexpr (V::MAX_MR == 12) scan_tile<12>(args, tile); break;
+      case 1: scan_tile<1>(args, tile, next); break;
+      case 2: scan_tile<2>(args, tile, next); break;
+      case 4: scan_tile<4>(args, tile, next); break;
+      case 6: if constexpr (V::MAX_MR == 6) scan_tile<6>(args, tile, next); break;
+      case 8: if constexpr (V::MAX_MR == 12) scan_tile<8>(args, tile, next); break;
+      case 12: if constexpr (V::MAX_MR == 12) scan_tile<12>(args, tile, next); break;
     }
   }
 }
@@ -141,6 +156,7 @@ float kth_bound(const float* x, int32_t n, int32_t k) {
     int32_t above = 0;
     for (int32_t i = 0; i < n; ++i) above += x[i] >= middle;
     if (above >= k) low = middle; else high = middle;
+    if (above == k) break;
   }
   return low;
 }
@@ -162,20 +178,27 @@ void to_float(const void* src, DType dtype, int64_t stride, int64_t d, float* ds
   for (; i < d; ++i) dst[i] = half_value(x[i * stride]);
 }
 
-RowMeta transform(const float* x, int64_t d, double scale, const double* mean, uint32_t* out, int64_t width) {
-  D8 norm2 = D8::set1(0), rho2 = D8::set1(0);
-  const D8 s = D8::set1(scale);
+RowMeta transform(const float* x, int64_t d, float scale, const float* mean, uint32_t* out, int64_t out_width) {
+  V::Vec norm2 = V::zero(), rho2 = V::zero();
+  const V::Vec s = V::set1(scale);
   int64_t i = 0;
-  for (; i < d; i += 8) {
-    const D8 raw = i + 8 <= d ? D8::load(x + i) : D8::load_tail(x + i, d - i);
-    const D8 t = D8::sub(D8::mul(raw, s), D8::load(mean + i));  // mean is zero-padded to a multiple of 8
-    const D8 lost = D8::sub(t, D8::store_rounded(t, out, i));
-    norm2 = D8::fma(t, t, norm2);
-    rho2 = D8::fma(lost, lost, rho2);
+  for (; i < d; i += V::W) {
+    V::Vec raw;
+    if (i + V::W <= d) {
+      raw = V::load(x + i);
+    } else {
+      float tail[V::W] = {};
+      for (int64_t j = i; j < d; ++j) tail[j - i] = x[j];
+      raw = V::load(tail);
+    }
+    const V::Vec t = V::sub(V::mul(raw, s), V::load(mean + i));
+    const V::Vec lost = V::sub(t, V::store_rounded(t, out, i));
+    norm2 = V::add(norm2, V::mul(t, t));
+    rho2 = V::add(rho2, V::mul(lost, lost));
   }
   const int64_t written = i / V::PER_WORD;
-  std::memset(out + written, 0, static_cast<size_t>(width - written) * 4);
-  return {D8::sum(norm2), D8::sum(rho2)};
+  std::memset(out + written, 0, static_cast<size_t>(out_width - written) * 4);
+  return {V::reduce_add(norm2), V::reduce_add(rho2)};
 }
 
 void interleave(const uint32_t* src, int rows, int64_t width, uint32_t* dst, int64_t ld, int64_t words) {
@@ -216,13 +239,21 @@ void product_n(const float* q, const float* const* rows, int64_t d, double* dot,
 void squared_distance(const float* q, const float* const* rows, int count, int64_t d, double* out) {
   int j = 0;
   for (; j + 4 <= count; j += 4) squared_distance_n<4>(q, rows + j, d, out + j);
-  for (; j < count; ++j) squared_distance_n<1>(q, rows + j, d, out + j);
+  switch (count - j) {  // the sums of one row wait on each other, those of several rows do not
+    case 3: squared_distance_n<3>(q, rows + j, d, out + j); break;
+    case 2: squared_distance_n<2>(q, rows + j, d, out + j); break;
+    case 1: squared_distance_n<1>(q, rows + j, d, out + j); break;
+  }
 }
 
 void product(const float* q, const float* const* rows, int count, int64_t d, double* dot, double* norm2) {
   int j = 0;
   for (; j + 4 <= count; j += 4) product_n<4>(q, rows + j, d, dot + j, norm2 + j);
-  for (; j < count; ++j) product_n<1>(q, rows + j, d, dot + j, norm2 + j);
+  switch (count - j) {  // the sums of one row wait on each other, those of several rows do not
+    case 3: product_n<3>(q, rows + j, d, dot + j, norm2 + j); break;
+    case 2: product_n<2>(q, rows + j, d, dot + j, norm2 + j); break;
+    case 1: product_n<1>(q, rows + j, d, dot + j, norm2 + j); break;
+  }
 }
 
 void add_row(double* sum, const float* x, double scale, int64_t d) {

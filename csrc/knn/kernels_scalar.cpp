@@ -25,6 +25,13 @@ struct V {
   static Vec set1(float x) { return each([&](int) { return x; }); }
   static Vec load(const float* p) { return each([&](int i) { return p[i]; }); }
   static Vec add(Vec a, Vec b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
+  static Vec sub(Vec a, Vec b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
+  static Vec mul(Vec a, Vec b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
+  static float reduce_add(Vec a) { return (a.v[0] + a.v[1]) + (a.v[2] + a.v[3]); }
+  static Vec store_rounded(Vec x, uint32_t* out, int64_t i) {
+    std::memcpy(out + i, x.v, sizeof x.v);
+    return x;
+  }
   static Vec max(Vec a, Vec b) { return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
   static float reduce_max(Vec a) {
     float m = a.v[0];
@@ -77,20 +84,13 @@ struct D8 {
   }
   static D8 set1(double x) { return each([&](int) { return x; }); }
   static D8 load(const float* p) { return each([&](int i) { return static_cast<double>(p[i]); }); }
-  static D8 load(const double* p) { return each([&](int i) { return p[i]; }); }
   static D8 load_tail(const float* p, int64_t n) {
     return each([&](int i) { return i < n ? static_cast<double>(p[i]) : 0.0; });
   }
-  static D8 mul(D8 x, D8 y) { return each([&](int i) { return x.v[i] * y.v[i]; }); }
   static D8 sub(D8 x, D8 y) { return each([&](int i) { return x.v[i] - y.v[i]; }); }
   static D8 fma(D8 x, D8 y, D8 z) { return each([&](int i) { return __builtin_fma(x.v[i], y.v[i], z.v[i]); }); }
   static double sum(D8 x) {
     return ((x.v[0] + x.v[4]) + (x.v[2] + x.v[6])) + ((x.v[1] + x.v[5]) + (x.v[3] + x.v[7]));
-  }
-  static D8 store_rounded(D8 x, uint32_t* out, int64_t i) {
-    float* p = reinterpret_cast<float*>(out) + i;
-    for (int j = 0; j < 8; ++j) p[j] = static_cast<float>(x.v[j]);
-    return load(p);
   }
 };
 

@@ -102,7 +102,6 @@ class Pass {
       start_query(query, first + r);
       query.bounds = store_query(space_, kernels_, query.q, words.data() + r * ld);
       if (query.bounds.special) continue;
-      if (space_.metric != Metric::l2 && space_.mean_norm > 0) query.mean_dot = dot_with_mean(query);
       limit[r] = -FLT_MAX;
       alpha_.data[t * max_tile + r] = query.bounds.alpha;
       beta_.data[t * max_tile + r] = query.bounds.beta;
@@ -115,9 +114,11 @@ class Pass {
     const int64_t position = first_ + q;
     query = Query{};
     query.q = args_.queries.get(position, values_ + q * space_.d, kernels_);
-    double dot, norm2;
-    kernels_.product(query.q, &query.q, 1, space_.d, &dot, &norm2);
-    query.norm = std::sqrt(norm2);
+    if (space_.metric != Metric::l2) {
+      double dot, norm2;
+      kernels_.product(query.q, &query.q, 1, space_.d, &dot, &norm2);
+      query.norm = std::sqrt(norm2);
+    }
     query.best = best_ + q * k_;
     if (args_.exclude_self) query.self = position_of(args_.queries.id(position));
     slots_[static_cast<size_t>(q)] = {lower_ + q * capacity_, upper_ + q * capacity_, row_ + q * capacity_, 0, first_trigger(), 0};
@@ -132,16 +133,9 @@ class Pass {
     return found != end && *found == id ? found - ids : -1;
   }
 
-  double dot_with_mean(const Query& query) const {
-    double sum = 0;
-    const double s = space_.metric == Metric::cosine ? (query.norm > 0 ? 1 / query.norm : 0.0) : query.bounds.scale;
-    for (int64_t i = 0; i < space_.d; ++i) sum += s * query.q[i] * space_.mean[static_cast<size_t>(i)];
-    return sum;
-  }
-
   int64_t room() const { return capacity_ - 2 * kernels_.nr; }
   int32_t first_trigger() const {
-    return static_cast<int32_t>(std::min(room(), std::max<int64_t>(48, 2 * screen_k_)));
+    return static_cast<int32_t>(std::min(room(), std::max<int64_t>(32, 2 * screen_k_)));
   }
 
   // A slot has reached its trigger: raise the limit, drop what falls below it, and if that leaves too much,
@@ -164,7 +158,7 @@ class Pass {
   }
 
   void compact(Slot& slot, float* limit) const {
-    if (slot.count >= screen_k_) {
+    if (slot.count >= screen_k_ && screen_k_ > 1) {  // for k = 1 every hit has raised the limit already
       raise(limit, kernels_.kth_bound(slot.lower, slot.count, static_cast<int32_t>(screen_k_)));
     }
     const float least = *limit;
@@ -282,7 +276,7 @@ void search(const SearchArgs& args) {
     if (n && args.pass_done) args.pass_done(0, n);
     return;
   }
-  const int64_t capacity = std::max<int64_t>(192, 4 * (k + 1)) + 2 * kernels.nr;
+  const int64_t capacity = (k == 1 ? 64 : std::max<int64_t>(192, 4 * (k + 1))) + 2 * kernels.nr;
   const int64_t per_query = capacity * 12 + k * static_cast<int64_t>(sizeof(Scored)) + space.width(kernels) * 4 +
                             space.d * 4 + static_cast<int64_t>(sizeof(Query) + sizeof(Slot)) + 32;
   int64_t step = std::clamp<int64_t>(pass_budget / per_query, 1, 16384);

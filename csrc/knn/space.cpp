@@ -15,32 +15,41 @@ double squared_norm(const float* x, int64_t d, const Kernels& kernels) {
   return norm2;
 }
 
-double power_of_two_near_inverse(double norm) {
-  return norm > 0 && std::isfinite(norm) ? std::ldexp(1.0, -std::ilogb(norm)) : 1.0;
+float power_of_two_near_inverse(double norm) {
+  if (!(norm > 0) || !std::isfinite(norm)) return 1;
+  const int e = -std::ilogb(norm);
+  return std::ldexp(1.0f, e < -120 ? -120 : e > 120 ? 120 : e);
 }
-
-// Relative drift of a float64 sum over D terms, generously: it only has to stay far below the stored precision.
-double drift(const Space& space) { return static_cast<double>(space.d + 64) * 0x1p-51; }
 
 // Unit roundoff bound of a D-term float sum of exact products, in any order of addition (Higham 2002, ch. 3).
 double gamma(const Space& space) { return static_cast<double>(space.d + 2) * 0x1p-24 + 0x1p-22; }
 
+// Bound on a norm whose square was summed in float.
+double norm_bound(float norm2, int64_t d) {
+  return std::sqrt(static_cast<double>(norm2) * (1 + (static_cast<double>(d) / 4 + 8) * 0x1p-23));
+}
+
+constexpr double tiny = 0x1p-60;  // values and squares below float's range; typical rows have norm 1
+
 }  // namespace
 
-double Space::row_scale(const float* x, const Kernels& kernels) const {
+float Space::row_scale(const float* x, const Kernels& kernels) const {
   if (metric != Metric::cosine) return scale;
   const double norm2 = squared_norm(x, d, kernels);
-  return norm2 > 0 ? 1 / std::sqrt(norm2) : (std::isnan(norm2) ? norm2 : 0.0);
+  return static_cast<float>(norm2 > 0 ? 1 / std::sqrt(norm2) : norm2);  // zero rows stay zero, NaN stays NaN
 }
 
 void Space::fit(Metric metric_, const Rows& rows, const Kernels& kernels) {
   metric = metric_;
   d = rows.d;
-  mean.assign(static_cast<size_t>((d + 7) / 8 * 8), 0.0);
+  const size_t padded = static_cast<size_t>((d + 15) / 16 * 16);
+  mean.assign(padded, 0.0f);
+  raw_mean = zeros = mean;
   mean_norm = 0;
   scale = 1;
   fixed = rows.count > 0;
   std::vector<float> scratch(static_cast<size_t>(d));
+  std::vector<double> centre(padded, 0.0);
   const int64_t sample = rows.count < 256 ? rows.count : 256;
   double power = 0;
   int64_t used = 0;
@@ -49,70 +58,75 @@ void Space::fit(Metric metric_, const Rows& rows, const Kernels& kernels) {
     const double norm2 = squared_norm(x, d, kernels);
     if (!std::isfinite(norm2) || norm2 == 0) continue;
     const double s = metric == Metric::cosine ? 1 / std::sqrt(norm2) : 1.0;
-    for (int64_t j = 0; j < d; ++j) mean[j] += s * x[j];
+    for (int64_t j = 0; j < d; ++j) centre[static_cast<size_t>(j)] += s * x[j];
     power += s * s * norm2;
     ++used;
   }
   if (used == 0) return;
   double mean2 = 0;
-  for (double& m : mean) m /= static_cast<double>(used), mean2 += m * m;
+  for (double& m : centre) m /= static_cast<double>(used), mean2 += m * m;
   power /= static_cast<double>(used);
-  if (metric != Metric::cosine) scale = power_of_two_near_inverse(std::sqrt(power));
   // Worth it only beyond what the mean of random signs would show.
   const bool centred = mean2 > (0.05 + 2.0 / static_cast<double>(used)) * power;
-  for (double& m : mean) m = centred ? m * scale : 0.0;
-  mean_norm = centred ? std::sqrt(mean2) * scale * up : 0.0;
-  if (centred && metric == Metric::l2) {
-    // Distances to the mean are what matters now: a second power of two brings them near 1.
-    const double spread = std::sqrt(power - mean2 > 0 ? power - mean2 : 0.0) * scale;
-    const double again = spread > 0x1p-40 ? power_of_two_near_inverse(spread) : 1.0;
-    scale *= again;
-    mean_norm *= again;
-    for (double& m : mean) m *= again;
+  const double spread = std::sqrt(power - (centred ? mean2 : 0) > 0 ? power - (centred ? mean2 : 0) : 0.0);
+  const double typical = spread > 0x1p-40 * std::sqrt(power) ? spread : std::sqrt(power);
+  if (metric != Metric::cosine) scale = power_of_two_near_inverse(typical);
+  if (!centred) return;
+  double size2 = 0;
+  for (size_t j = 0; j < padded; ++j) {
+    raw_mean[j] = static_cast<float>(centre[j]);
+    mean[j] = raw_mean[j] * scale;
+    if (mean[j] / scale != raw_mean[j]) mean[j] = raw_mean[j] = 0;  // below float's range: leave that feature alone
+    size2 += static_cast<double>(mean[j]) * mean[j];
   }
+  mean_norm = std::sqrt(size2) * up;
+  if (metric == Metric::cosine) raw_mean = zeros;
 }
 
 Bounds store_row(const Space& space, const Kernels& kernels, const float* x, uint32_t* out) {
   const int64_t width = space.scratch_width(kernels);
-  const RowMeta meta =
-      kernels.transform(x, space.d, space.row_scale(x, kernels), space.mean.data(), out, width);
-  const double norm = std::sqrt(meta.norm2);
+  const RowMeta meta = kernels.transform(x, space.d, space.row_scale(x, kernels), space.mean.data(), out, width);
+  const double norm = norm_bound(meta.norm2, space.d);
   if (!(norm <= norm_limit)) {
     std::memset(out, 0, static_cast<size_t>(width) * 4);
-    return {-std::numeric_limits<float>::infinity(), 0, 0, true};
+    return {-std::numeric_limits<float>::infinity(), 0, 0, 0, true};
   }
-  // The drift covers the float64 rounding of x~ itself, also where the mean cancels most of it.
-  const double rho = std::sqrt(meta.rho2) + drift(space) * (norm + space.mean_norm);
-  const double bias = space.metric == Metric::l2 ? -0.5 * meta.norm2 : 0.0;
-  return {static_cast<float>(bias), static_cast<float>(rho * up), static_cast<float>(norm * up), false};
+  const double rho = norm_bound(meta.rho2, space.d) + space.rounding() * (norm + space.mean_norm) + tiny;
+  const bool l2 = space.metric == Metric::l2;
+  const float bias = l2 ? -0.5f * meta.norm2 : 0.0f;
+  const float bias_size = -bias * (static_cast<float>(space.d) / 8 + 8);
+  return {bias, static_cast<float>(rho * up), static_cast<float>((norm + tiny) * up), bias_size, false};
 }
 
 QueryBounds store_query(const Space& space, const Kernels& kernels, const float* q, uint32_t* out) {
   const int64_t width = space.scratch_width(kernels);
-  std::vector<double> zeros;
-  const double* mean = space.mean.data();
-  double scale = space.scale, shift = space.mean_norm;
-  if (space.metric != Metric::l2) {
-    const double norm2 = squared_norm(q, space.d, kernels);
-    scale = space.metric == Metric::cosine ? (norm2 > 0 ? 1 / std::sqrt(norm2) : (norm2 == 0 ? 0.0 : norm2))
-                                           : power_of_two_near_inverse(std::sqrt(norm2));
-    zeros.assign(space.mean.size(), 0.0);
-    mean = zeros.data();
-    shift = 0;
-  }
+  const bool l2 = space.metric == Metric::l2;
+  // |q - mean|^2 in float64 (the mean of ip and cosine is not subtracted from queries: their rankings ignore it)
+  double raw2 = 0, mean_dot = 0, unused;
+  const float* shift = l2 ? space.raw_mean.data() : space.zeros.data();
+  kernels.squared_distance(q, &shift, 1, space.d, &raw2);
+  float scale = space.scale;
+  if (space.metric == Metric::ip) scale = power_of_two_near_inverse(std::sqrt(raw2));
+  if (space.metric == Metric::cosine) scale = static_cast<float>(raw2 > 0 ? 1 / std::sqrt(raw2) : raw2);
+  const float* mean = l2 ? space.mean.data() : space.zeros.data();
   const RowMeta meta = kernels.transform(q, space.d, scale, mean, out, width);
-  const double norm = std::sqrt(meta.norm2);
+  const double norm = norm_bound(meta.norm2, space.d);
   if (!(norm <= norm_limit)) {
     std::memset(out, 0, static_cast<size_t>(width) * 4);
-    return {0, 0, 0, 0, scale, true};
+    return {0, 0, 0, 0, 0, scale, true};
   }
-  const double rho = std::sqrt(meta.rho2) + drift(space) * (norm + shift);
+  if (!l2 && space.mean_norm > 0) {
+    const float* m = space.mean.data();
+    kernels.product(q, &m, 1, space.d, &mean_dot, &unused);
+  }
+  const double rho = norm_bound(meta.rho2, space.d) + (l2 ? space.rounding() * (norm + space.mean_norm) : 0x1p-22 * norm) + tiny;
   const double stored = norm + rho, g = gamma(space);
   // eta: products below the smallest normal number, and the float64 rounding of the ranking the screen must not cut.
-  const double eta =
-      static_cast<double>(space.d) * 0x1p-125 + (0x1p-40 + drift(space)) * norm * (norm + space.mean_norm);
+  const double drift = 0x1p-40 + static_cast<double>(space.d + 64) * 0x1p-51;
+  const double eta = static_cast<double>(space.d) * 0x1p-125 + drift * norm * (norm + space.mean_norm);
+  const double s = scale;
   return {static_cast<float>(stored * (1 + g) * up), static_cast<float>((rho + g * stored) * up),
-          static_cast<float>(eta * up), meta.norm2, scale, false};
+          static_cast<float>(eta * up), s * s * raw2, s * mean_dot, s, false};
 }
 
 }  // namespace pyfast::knn

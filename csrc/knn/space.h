@@ -21,9 +21,11 @@ constexpr double norm_limit = 0x1p60;
 struct Space {
   Metric metric = Metric::l2;
   int64_t d = 0;
-  double scale = 1;            // power of two: typical rows get norm near 1
-  std::vector<double> mean;    // d rounded up to 8
-  double mean_norm = 0;
+  float scale = 1;             // power of two: typical rows get norm near 1
+  std::vector<float> mean;     // in scaled units, d rounded up to 16
+  std::vector<float> raw_mean; // mean / scale, exactly: what is subtracted from the caller's rows; zeros under cosine
+  std::vector<float> zeros;    // as long as mean
+  double mean_norm = 0;        // 0 when rows are not shifted
   bool fixed = false;          // false until rows have been seen
 
   int64_t width(const Kernels& k) const { return (d + k.per_word - 1) / k.per_word; }
@@ -34,12 +36,16 @@ struct Space {
   void fit(Metric metric, const Rows& rows, const Kernels& kernels);
 
   // What x is multiplied with before the mean is subtracted; 0 for a zero row under cosine.
-  double row_scale(const float* x, const Kernels& kernels) const;
+  float row_scale(const float* x, const Kernels& kernels) const;
+
+  // Relative rounding of the transformed values; 0 where x * scale is exact.
+  double rounding() const { return metric == Metric::cosine || mean_norm > 0 ? 0x1p-22 : 0; }
 };
 
 // Metadata of a stored row, rounded so that the bound holds in float.
 struct Bounds {
   float bias, rho, norm;
+  float bias_size;  // |bias|, enlarged so that 2^-22 of it bounds the error of bias
   bool special;  // NaN, infinity or beyond norm_limit: stored as zeros with bias -inf
 };
 
@@ -48,8 +54,9 @@ Bounds store_row(const Space& space, const Kernels& kernels, const float* x, uin
 
 struct QueryBounds {
   float alpha, beta, eta;  // see Tile
-  double norm2;            // |q~|^2 in float64
-  double scale;            // ip: the power of two q was multiplied with
+  double norm2;            // |q~|^2 of the exact q~, in float64
+  double mean_dot;         // ip, cosine: <q~, mean>, by which all scores of this query are shifted
+  double scale;            // what q was multiplied with
   bool special;
 };
 

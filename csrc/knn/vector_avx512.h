@@ -19,6 +19,9 @@ struct V {
   static Vec set1(float x) { return _mm512_set1_ps(x); }
   static Vec load(const float* p) { return _mm512_loadu_ps(p); }
   static Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+  static Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+  static Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+  static float reduce_add(Vec a) { return _mm512_reduce_add_ps(a); }
   static Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
   static float reduce_max(Vec a) { return _mm512_reduce_max_ps(a); }
   static bool any_ge(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ) != 0; }
@@ -28,12 +31,21 @@ struct V {
   static Words load_words(const uint32_t* p) { return (__m512bh)_mm512_loadu_si512(p); }
   static Words broadcast(const uint32_t* p) { return (__m512bh)_mm512_set1_epi32(static_cast<int>(*p)); }
   static Vec mul_add(Vec acc, Words x, Words y) { return _mm512_dpbf16_ps(acc, x, y); }
+  static Vec store_rounded(Vec x, uint32_t* out, int64_t i) {
+    const __m256i half = (__m256i)_mm512_cvtneps_pbh(x);  // to nearest even; denormals become zero
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i / 2), half);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  }
 #else
   static constexpr int PER_WORD = 1;
   using Words = __m512;
   static Words load_words(const uint32_t* p) { return _mm512_loadu_ps(reinterpret_cast<const float*>(p)); }
   static Words broadcast(const uint32_t* p) { return _mm512_set1_ps(*reinterpret_cast<const float*>(p)); }
   static Vec mul_add(Vec acc, Words x, Words y) { return _mm512_fmadd_ps(x, y, acc); }
+  static Vec store_rounded(Vec x, uint32_t* out, int64_t i) {
+    _mm512_storeu_ps(reinterpret_cast<float*>(out + i), x);
+    return x;
+  }
 #endif
 
   // Writes whole vectors behind the kept lanes: the arrays have room for one panel more than their count.
@@ -93,30 +105,16 @@ struct D8 {
   __m512d v;
   static D8 set1(double x) { return {_mm512_set1_pd(x)}; }
   static D8 load(const float* p) { return {_mm512_cvtps_pd(_mm256_loadu_ps(p))}; }
-  static D8 load(const double* p) { return {_mm512_loadu_pd(p)}; }
   static D8 load_tail(const float* p, int64_t n) {
     const __mmask8 m = static_cast<__mmask8>((1u << n) - 1);
     return {_mm512_cvtps_pd(_mm256_maskz_loadu_ps(m, p))};
   }
-  static D8 mul(D8 a, D8 b) { return {_mm512_mul_pd(a.v, b.v)}; }
   static D8 sub(D8 a, D8 b) { return {_mm512_sub_pd(a.v, b.v)}; }
   static D8 fma(D8 a, D8 b, D8 c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
   static double sum(D8 a) {
     const __m256d h = _mm256_add_pd(_mm512_castpd512_pd256(a.v), _mm512_extractf64x4_pd(a.v, 1));  // i + (i+4)
     const __m128d q = _mm_add_pd(_mm256_castpd256_pd128(h), _mm256_extractf128_pd(h, 1));
     return _mm_cvtsd_f64(q) + _mm_cvtsd_f64(_mm_unpackhi_pd(q, q));
-  }
-  static D8 store_rounded(D8 a, uint32_t* out, int64_t i) {
-    const __m256 f = _mm512_cvtpd_ps(a.v);
-#if defined(PYFAST_BF16)
-    const __m128i half = (__m128i)_mm256_cvtneps_pbh(f);  // to nearest even; denormals become zero
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(reinterpret_cast<uint16_t*>(out) + i), half);
-    const __m256i wide = _mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16);
-    return {_mm512_cvtps_pd(_mm256_castsi256_ps(wide))};
-#else
-    _mm256_storeu_ps(reinterpret_cast<float*>(out) + i, f);
-    return {_mm512_cvtps_pd(f)};
-#endif
   }
 };
 
