@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -28,3 +30,23 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}."
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}")
+
+
+def whole_number(name: str, value: Any, *, least: int | None = 1) -> int:
+    """``value`` as int. Raises InputError when it is no whole number (a bool is none) or below ``least``."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or (least is not None and number < least):
+        raise InputError(
+            f"{name}: expected a whole number{'' if least is None else f' of at least {least}'}, got {value!r}."
+        )
+    return number
+
+
+def number_above_zero(name: str, value: Any) -> float:
+    """``value`` as float. Raises InputError when it is no finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InputError(f"{name}: expected a finite number above 0, got {value!r}.")
+    return float(value)

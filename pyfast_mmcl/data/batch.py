@@ -47,6 +47,8 @@ class Batch:
             **{f"present {m}": p for m, p in self.present.items()},
         }
         for name, column in columns.items():
+            if name.startswith("present ") and column.dtype != torch.bool:
+                raise InputError(f"batch: expected bool in {name}, got {column.dtype}; convert with .to(torch.bool).")
             if len(column) != rows:
                 raise InputError(f"batch: expected {rows} rows as in target, got {len(column)} in {name}.")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import whole_number
 from pyfast_mmcl.data.batch import Batch
 from pyfast_mmcl.ops.sampling import fold_seed, reservoir_keys
 
@@ -33,9 +33,7 @@ class Loader:
         epoch: int = 0,
         hide_task: bool,
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
-        self.batch_size = batch_size
+        self.batch_size = whole_number("batch_size", batch_size)
         self._stream = stream
         self._hide_task = hide_task
         self._rows = rows if seed is None else rows[reservoir_keys(fold_seed(seed, epoch), rows).argsort()]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl._errors import InputError, unknown_name, whole_number
 from pyfast_mmcl.data.records import Records, RowRecords, as_records
 from pyfast_mmcl.ops.sampling import fold_seed, hash_uniform, reservoir_keys
 
@@ -41,7 +41,7 @@ def deal_classes(target: Tensor, n_tasks: int | None, classes: Sequence[Sequence
     if (n_tasks is None) == (classes is None):
         raise InputError("stream: give either n_tasks or classes, the list of classes of every task.")
     if n_tasks is not None:
-        if not 1 <= n_tasks <= len(seen):
+        if whole_number("n_tasks", n_tasks, least=None) < 1 or n_tasks > len(seen):
             raise InputError(f"n_tasks: expected 1 to {len(seen)}, the number of classes, got {n_tasks}.")
         classes = [part.tolist() for part in torch.tensor_split(seen, n_tasks)]
     assert classes is not None

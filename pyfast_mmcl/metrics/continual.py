@@ -24,6 +24,8 @@ def accuracy(answers: Iterable[tuple[Tensor, Tensor]]) -> float:
     """
     right = rows = 0
     for scores, target in answers:
+        if scores.shape[:-1] != target.shape:
+            raise InputError(f"accuracy: scores {tuple(scores.shape)} do not fit targets {tuple(target.shape)}.")
         hits = scores.argmax(-1) == target
         right += int(hits.flatten(1).all(1).sum() if hits.ndim > 1 else hits.sum())
         rows += len(target)

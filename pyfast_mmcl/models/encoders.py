@@ -16,6 +16,7 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, channels: int, width: int = 64, *, hidden: int = 16) -> None:
         super().__init__()
+        self.channels = channels
         self.layers = nn.Sequential(
             nn.Conv2d(channels, hidden, 3, padding=1),
             nn.ReLU(),
@@ -27,6 +28,8 @@ class ImageEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise InputError(f"image encoder: expected [B, {self.channels}, H, W], got {tuple(x.shape)}.")
         return self.layers(x.to(next(self.parameters()).dtype))
 
 
@@ -42,6 +45,8 @@ class TextEncoder(nn.Module):
         self.linear = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 2 or x.is_floating_point():
+            raise InputError(f"text encoder: expected token ids [B, S], got {x.dtype} of shape {tuple(x.shape)}.")
         tokens = (x != 0).sum(1, keepdim=True).clamp(min=1)
         # Padding embeds to zero, so that the plain sum is the sum over tokens.
         return self.linear(self.embedding(x).sum(1) / tokens)
@@ -52,9 +57,12 @@ class VectorEncoder(nn.Module):
 
     def __init__(self, inputs: int, width: int = 64, *, hidden: int = 128) -> None:
         super().__init__()
+        self.inputs = inputs
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim < 2 or x[0:1].numel() != self.inputs * min(1, len(x)):
+            raise InputError(f"vector encoder: expected {self.inputs} numbers per row, got shape {tuple(x.shape)}.")
         return self.layers(x.to(next(self.parameters()).dtype))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import InputError, number_above_zero, whole_number
 from pyfast_mmcl.data import Batch, Loader, Stream, Task
 from pyfast_mmcl.metrics.continual import accuracy
 from pyfast_mmcl.models import Output
@@ -76,21 +76,20 @@ class Learner:
         progress: bool = True,
         hyper: dict[str, Any] | None = None,
     ) -> None:
-        counts = {"epochs": epochs, "batch_size": batch_size, "checkpoint_every": checkpoint_every, "threads": threads}
-        for name, value in counts.items():
-            if value is not None and value < 1:
-                raise InputError(f"{name}: expected at least 1, got {value}.")
-        if clip_norm is not None and not clip_norm > 0:
-            raise InputError(f"clip_norm: expected a number above 0, got {clip_norm}.")
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model: expected a torch.nn.Module, got {type(model).__name__}.")
+        for name, value in {"checkpoint_every": checkpoint_every, "threads": threads}.items():
+            if value is not None:
+                whole_number(name, value)
         if accelerator is not None and accelerator.num_processes > 1:
             raise InputError(f"accelerator: expected one process, got {accelerator.num_processes}; start a single one.")
         self.method: Method = as_method(method, hyper or {})
         self.parts: list[Part] = self.method.parts
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.seed = seed
+        self.epochs = whole_number("epochs", epochs)
+        self.batch_size = whole_number("batch_size", batch_size)
+        self.seed = whole_number("seed", seed, least=None)
         self.threads = threads
-        self.clip_norm = clip_norm
+        self.clip_norm = None if clip_norm is None else number_above_zero("clip_norm", clip_norm)
         self.accelerator = accelerator
         self.device = accelerator.device if accelerator else choose_device(device)
         self.model = model.to(self.device)
@@ -138,6 +137,8 @@ class Learner:
         """
         if self._stream is not None:
             raise InputError("fit: this learner has run already; make a new one for another run.")
+        if not isinstance(stream, Stream):
+            raise InputError(f"fit: expected a Stream, got {type(stream).__name__}; make one with Stream.from_dataset.")
         self._stream = stream
         check_folder(self, resume)
         names = [task.name for task in stream.tasks]

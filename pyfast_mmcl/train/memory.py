@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl._errors import InputError, unknown_name, whole_number
 from pyfast_mmcl.data import Batch
 from pyfast_mmcl.ops.sampling import reservoir_keys
 from pyfast_mmcl.train.measure import state_bytes
@@ -74,11 +74,9 @@ class Memory:
     def __init__(
         self, capacity: int, *, policy: str | Policy = "reservoir", seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        if capacity < 1:
-            raise InputError(f"memory capacity: expected at least 1 row, got {capacity}.")
         if isinstance(policy, str) and policy not in POLICIES:
             raise unknown_name("memory policy", policy, POLICIES)
-        self.capacity = int(capacity)
+        self.capacity = whole_number("memory capacity", capacity)
         self.policy: Policy = POLICIES[policy]() if isinstance(policy, str) else policy
         self.seed = seed
         self.device = torch.device(device)
@@ -126,7 +124,7 @@ class Memory:
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Batch:
         """min(n, len) different rows, uniformly at random; ``generator`` is one of the CPU."""
-        picked = torch.randperm(len(self), generator=generator)[:n].to(self.device)
+        picked = torch.randperm(len(self), generator=generator)[: whole_number("rows to draw", n)].to(self.device)
         return self._rows(self._slots[picked])
 
     def all(self) -> Batch:

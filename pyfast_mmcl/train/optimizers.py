@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl._errors import InputError, number_above_zero, unknown_name
 
 Factory = Callable[[Iterable[Parameter]], Optimizer]
 
@@ -28,9 +28,7 @@ def optimizer_factory(optimizer: str | Factory = "adamw", lr: float | None = Non
     if optimizer not in OPTIMIZERS:
         raise unknown_name("optimizer", optimizer, OPTIMIZERS)
     kind, default = OPTIMIZERS[optimizer]
-    rate = default if lr is None else lr
-    if not rate > 0:
-        raise InputError(f"lr: expected a number above 0, got {rate}.")
+    rate = default if lr is None else number_above_zero("lr", lr)
     return lambda parameters: kind(parameters, lr=rate)
 
 

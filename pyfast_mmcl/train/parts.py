@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl._errors import InputError, unknown_name, whole_number
 from pyfast_mmcl.data import Batch, Task, cat
 from pyfast_mmcl.train.memory import Memory, Policy
 from pyfast_mmcl.train.part import Part
@@ -58,10 +58,8 @@ class Replay(Part):
     """
 
     def __init__(self, capacity: int, *, rows: int | None = None, policy: str | Policy = "reservoir") -> None:
-        if rows is not None and rows < 1:
-            raise InputError(f"replay rows: expected at least 1, got {rows}.")
         self.capacity = capacity
-        self.rows = rows
+        self.rows = None if rows is None else whole_number("replay rows", rows)
         self.policy = policy
         self.memory_ = Memory(capacity, policy=policy)
 

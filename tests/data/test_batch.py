@@ -69,6 +69,8 @@ def test_mismatched_columns_are_named():
     good = batch(3)
     with pytest.raises(InputError, match="presence mask"):
         Batch(good.inputs, good.target, good.task, {"a": good.present["a"]}, good.index)
+    with pytest.raises(InputError, match="expected bool in present a"):
+        Batch(good.inputs, good.target, good.task, {**good.present, "a": torch.ones(3)}, good.index)
     with pytest.raises(InputError, match="in task"):
         Batch(good.inputs, good.target, good.task[:2], good.present, good.index)
 

@@ -50,5 +50,6 @@ def test_positions_are_uniform_over_epochs(stream):
 
 
 def test_bad_batch_size(stream):
-    with pytest.raises(InputError, match="batch_size"):
-        stream.loader(0, batch_size=0)
+    for size in (0, -3, 1.5, "all"):
+        with pytest.raises(InputError, match="batch_size: expected a whole number"):
+            stream.loader(0, batch_size=size)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.metrics import continual as m
@@ -84,6 +85,18 @@ def test_relations_that_hold_for_every_matrix():
         assert m.forward_transfer(A, [0.0] * T) == pytest.approx(m.forward_transfer_without_initial(A))
         assert m.forgetting(A + 3) == pytest.approx(m.forgetting(A))
     assert m.forgetting(np.eye(3)) == 1.0 and m.forgetting(np.ones((3, 3))) == 0.0
+
+
+def test_accuracy_counts_rows_and_whole_answers():
+    scores = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]])
+    batches = [(scores[:2], torch.tensor([1, 1])), (scores[2:], torch.tensor([1]))]
+    assert m.accuracy(batches) == pytest.approx(2 / 3)
+    answers = torch.stack([scores, scores], 1)
+    assert m.accuracy([(answers, torch.tensor([[1, 1], [0, 1], [1, 1]]))]) == pytest.approx(2 / 3)
+    with pytest.raises(InputError, match="at least one row"):
+        m.accuracy([])
+    with pytest.raises(InputError, match="do not fit"):
+        m.accuracy([(scores, torch.tensor([1, 1]))])
 
 
 def test_climb_is_relative_to_chance():

@@ -103,6 +103,26 @@ def test_head_without_mask_ignores_the_task():
     assert torch.equal(head(x, torch.zeros(N, dtype=torch.int64)), head.linear(x))
 
 
+@pytest.mark.parametrize(
+    ("modality", "column", "words"),
+    [
+        ("image", torch.rand(N, 1, 8, 8), r"expected \[B, 3, H, W\], got \(9, 1, 8, 8\)"),
+        ("image", torch.rand(N, 3, 8), "image encoder"),
+        ("text", torch.rand(N, 5), "expected token ids"),
+        ("sensor", torch.rand(N, 3, 15), "expected 48 numbers per row"),
+    ],
+)
+def test_rows_of_another_shape_are_refused(modality, column, words):
+    rows = batch()
+    rows.inputs[modality] = column
+    with pytest.raises(InputError, match=words):
+        model()(rows)
+
+
+def test_no_rows_give_no_scores():
+    assert model()(batch().select(slice(0, 0))).scores.shape == (0, C)
+
+
 def test_bad_modalities_are_named():
     with pytest.raises(InputError, match="vocabulary="):
         encoder_for("text", torch.zeros(2, 3, dtype=torch.int64))

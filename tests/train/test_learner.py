@@ -326,13 +326,19 @@ def test_infinite_buffers_are_no_divergence(stream, tmp_path):
         ({"method": [CrossEntropy()], "hyper": {"capacity": 1}}, "go with a recipe"),
         ({"method": [Recorder(), Recorder()]}, "only one part may give predictions"),
         ({"epochs": 0}, "epochs"),
+        ({"epochs": "many"}, "epochs: expected a whole number of at least 1, got 'many'"),
+        ({"epochs": 1.5}, "got 1.5"),
+        ({"seed": 0.5}, "seed: expected a whole number, got 0.5"),
+        ({"checkpoint_every": True}, "got True"),
+        ({"lr": math.nan}, "lr: expected a finite number above 0"),
+        ({"lr": "fast"}, "got 'fast'"),
         ({"batch_size": 0}, "batch_size"),
         ({"threads": 0}, "threads"),
         ({"clip_norm": 0.0}, "clip_norm"),
         ({"lr": -1.0}, "above 0"),
         ({"lr": 0.1, "optimizer": torch.optim.SGD}, "by name"),
         ({"device": "abacus"}, "expected a name"),
-        ({"hyper": {"capacity": 0}}, "at least 1 row"),
+        ({"hyper": {"capacity": 0}}, "memory capacity: expected a whole number of at least 1, got 0"),
         ({"hyper": {"rows": 0}}, "at least 1"),
     ],
 )
@@ -350,6 +356,13 @@ def test_unknown_names_list_the_nearest(stream):
         run_continual("er", stream, optimizer="adamv", **CPU)
     with pytest.raises(UnknownNameError, match="fresh"):
         CrossEntropy("new")
+
+
+def test_what_is_no_model_or_stream_is_refused(stream):
+    with raises_sentence(InputError, "torch.nn.Module, got str"):
+        Learner("resnet", "er")
+    with raises_sentence(InputError, "expected a Stream, got list"):
+        Learner(default_model(stream), "er").fit([])
 
 
 def test_a_learner_runs_once(stream):

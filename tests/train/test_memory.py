@@ -163,12 +163,14 @@ def test_another_policy_sees_target_task_and_presence():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(InputError, match="at least 1 row"):
+    with pytest.raises(InputError, match="memory capacity"):
         Memory(0)
     with pytest.raises(UnknownNameError, match="reservoir"):
         Memory(3, policy="reservior")
     with pytest.raises(InputError, match="empty"):
         Memory(3).all()
+    with pytest.raises(InputError, match="rows to draw"):
+        fill(Memory(3), torch.arange(3), 3).sample(0)
     memory = fill(Memory(3), torch.arange(3), 3)
     bad = rows([7, 8, 9, 10, 11, 12])
     bad.inputs["image"] = bad.inputs["image"].double()

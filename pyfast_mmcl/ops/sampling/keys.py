@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import InputError, whole_number
 
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
@@ -37,7 +37,7 @@ def reservoir_keys(seed, index):
     if not isinstance(index, Tensor) or index.is_floating_point() or index.dtype == torch.bool:
         got = getattr(index, "dtype", type(index).__name__)
         raise InputError(f"index: expected integer example ids, got {got}; convert with .to(torch.int64).")
-    word = index.to(torch.int64) * _signed(_GAMMA) + _signed(_mix(seed))
+    word = index.to(torch.int64) * _signed(_GAMMA) + _signed(_mix(whole_number("seed", seed, least=None)))
     word = (word ^ _shift(word, 30)) * _signed(_MIX_1)
     word = (word ^ _shift(word, 27)) * _signed(_MIX_2)
     return word ^ _shift(word, 31)
@@ -50,7 +50,7 @@ def hash_uniform(seed: int, index: Tensor) -> Tensor:
 
 def fold_seed(seed: int, *path: int) -> int:
     """One seed in [0, 2^63) for a place such as (task, epoch, step) under ``seed``; neighbours are unrelated."""
-    word = _mix(seed)
+    word = _mix(whole_number("seed", seed, least=None))
     for step in path:
         word = _mix(word ^ (step & _WORD))
     return word >> 1

@@ -58,6 +58,15 @@ def test_folded_seeds_differ_by_every_part_of_the_path():
     assert len(seeds) == 2 * len(paths) and all(0 <= seed < 2**63 for seed in seeds)
 
 
+def test_a_seed_that_is_no_whole_number_is_refused():
+    for seed in (0.5, "x", None, True):
+        with pytest.raises(InputError, match="seed: expected a whole number"):
+            fold_seed(seed, 1)
+        with pytest.raises(InputError, match="seed: expected a whole number"):
+            reservoir_keys(seed, torch.arange(3))
+    assert fold_seed(np.int64(3), 1) == fold_seed(3, 1)
+
+
 @pytest.mark.parametrize("index", [torch.rand(3), np.zeros(3), [1, 2], torch.ones(3, dtype=torch.bool)])
 def test_bad_index_is_refused(index):
     with pytest.raises(InputError, match="integer example ids"):
