@@ -11,6 +11,9 @@
 #include "core/parallel.h"
 #include "knn/lloyd.h"
 #include "knn/search.h"
+#if defined(PYFAST_WITH_CUDA)
+#include "knn/rerank_cuda.h"
+#endif
 
 namespace py = pybind11;
 using pyfast::Array;
@@ -98,6 +101,35 @@ void lloyd(const py::object& x, const py::object& centers, int metric_code, cons
   pyfast::knn::lloyd_cpu(args);
 }
 
+#if defined(PYFAST_WITH_CUDA)
+void knn_rerank_cuda(const py::object& queries, const py::object& database, const py::object& rows,
+                     const py::object& ids, const py::object& scores, int metric_code, uintptr_t stream) {
+  const Array q = view(queries, "queries"), x = view(database, "database");
+  x.on_cuda().is({DType::f32, DType::f16, DType::bf16, DType::f64}).has_shape({-1, -1});
+  q.on_cuda().is({x.dtype == DType::f64 ? DType::f64 : DType::f32}).has_shape({-1, x.shape[1]});
+  const Array r = view(rows, "rows"), i = view(ids, "ids"), s = view(scores, "scores");
+  r.on_cuda().is({DType::i64}).has_shape({-1}).contiguous();
+  i.on_cuda().is({DType::i64}).has_shape({r.shape[0]}).contiguous();
+  s.on_cuda().is({DType::f64}).has_shape({r.shape[0]}).contiguous();
+  for (const Array* a : {&x, &r, &i, &s})
+    pyfast::require(a->device_id == q.device_id, a->name + ": expected the device of queries");
+  pyfast::knn::RerankArgs args;
+  args.queries = q.data;
+  args.database = x.data;
+  args.dtype = x.dtype;
+  for (int j : {0, 1}) args.query_strides[j] = q.strides[j], args.database_strides[j] = x.strides[j];
+  args.rows = r.as<int64_t>();
+  args.ids = i.as<int64_t>();
+  args.P = r.shape[0];
+  args.D = x.shape[1];
+  args.metric = metric_code;
+  args.device = q.device_id;
+  args.scores = s.as<double>();
+  py::gil_scoped_release release;
+  pyfast::knn::rerank_cuda(args, reinterpret_cast<void*>(stream));
+}
+#endif
+
 std::vector<std::string> isas() {
   std::vector<std::string> names;
   for (int i = 0; i <= static_cast<int>(pyfast::hardware_isa()); ++i)
@@ -151,4 +183,7 @@ PYBIND11_MODULE(_C, m) {
       .def_property_readonly("nbytes", &Bank::bytes);
   m.def("knn", &knn);
   m.def("lloyd", &lloyd);
+#if defined(PYFAST_WITH_CUDA)
+  m.def("knn_rerank_cuda", &knn_rerank_cuda);
+#endif
 }

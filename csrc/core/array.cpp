@@ -101,8 +101,8 @@ const Array& Array::has_shape(std::initializer_list<int64_t> expected) const {
     same = size < 0 || size == shape[i];
     ++i;
   }
-  require(same, name + ": expected shape " + describe(expected.begin(), static_cast<int>(expected.size())) +
-                    ", got " + describe(shape, ndim));
+  require(same, name + ": expected shape " + describe(expected.begin(), static_cast<int>(expected.size())) + ", got " +
+                    describe(shape, ndim));
   return *this;
 }
 

@@ -16,10 +16,10 @@ int64_t dtype_size(DType dtype);
 struct Array {
   static constexpr int max_dims = 4;
 
-  std::string name;            // the argument's name, for messages
-  char* data = nullptr;        // first element
+  std::string name;      // the argument's name, for messages
+  char* data = nullptr;  // first element
   DType dtype = DType::other;
-  int device_type = 1;         // DLPack code: 1 is CPU
+  int device_type = 1;  // DLPack code: 1 is CPU
   int device_id = 0;
   int ndim = 0;
   int64_t shape[max_dims] = {};

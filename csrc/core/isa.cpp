@@ -39,7 +39,8 @@ Isa current_isa() {
   const char* cap = std::getenv("PYFAST_ISA");
   if (!cap || !*cap) return hardware_isa();
   for (int i = 0; i < isa_count; ++i) {
-    if (std::strcmp(cap, names[i]) == 0) return i < static_cast<int>(hardware_isa()) ? static_cast<Isa>(i) : hardware_isa();
+    if (std::strcmp(cap, names[i]) == 0)
+      return i < static_cast<int>(hardware_isa()) ? static_cast<Isa>(i) : hardware_isa();
   }
   throw Error(std::string("PYFAST_ISA: expected scalar, avx2, avx512 or avx512_bf16, got '") + cap + "'");
 }

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <new>
 #include <mutex>
+#include <new>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -13,8 +13,8 @@ namespace pyfast::knn {
 void Block::Free::operator()(uint32_t* p) const { ::operator delete[](p, std::align_val_t(64)); }
 
 Block::Block(int64_t panels, int64_t width, int nr)
-    : words(static_cast<uint32_t*>(
-          ::operator new[](static_cast<size_t>(panels * width * nr) * 4, std::align_val_t(64)))),
+    : words(
+          static_cast<uint32_t*>(::operator new[](static_cast<size_t>(panels * width * nr) * 4, std::align_val_t(64)))),
       bias(static_cast<size_t>(panels * nr)),
       rho_max(static_cast<size_t>(panels)),
       norm_max(static_cast<size_t>(panels)),
@@ -34,8 +34,8 @@ void Block::clear() {
 }
 
 Panels Block::view(int64_t width, int nr, uint32_t first_row) const {
-  return {words.get(), bias.data(), rho_max.data(), norm_max.data(), bias_max.data(), (rows + nr - 1) / nr,
-          width,       first_row};
+  return {words.get(),     bias.data(),          rho_max.data(), norm_max.data(),
+          bias_max.data(), (rows + nr - 1) / nr, width,          first_row};
 }
 
 int64_t block_panels(const Space& space, const Kernels& kernels) {
@@ -81,7 +81,8 @@ void Source::add(const Rows& rows) {
 
 const float* Source::get(int64_t row, float* scratch, const Kernels& kernels) const {
   size_t s = 0;
-  if (segments.size() > 1) s = static_cast<size_t>(std::upper_bound(starts.begin(), starts.end(), row) - starts.begin()) - 1;
+  if (segments.size() > 1)
+    s = static_cast<size_t>(std::upper_bound(starts.begin(), starts.end(), row) - starts.begin()) - 1;
   return segments[s].get(row - starts[s], scratch, kernels);
 }
 

@@ -15,10 +15,10 @@ struct Block {
   struct Free {
     void operator()(uint32_t* p) const;
   };
-  std::unique_ptr<uint32_t[], Free> words;  // [panels][width][nr], 64-byte aligned
-  std::vector<float> bias;                  // [panels * nr]
+  std::unique_ptr<uint32_t[], Free> words;         // [panels][width][nr], 64-byte aligned
+  std::vector<float> bias;                         // [panels * nr]
   std::vector<float> rho_max, norm_max, bias_max;  // [panels]
-  int64_t capacity = 0;                     // rows
+  int64_t capacity = 0;                            // rows
   int64_t rows = 0;
 
   Block(int64_t panels, int64_t width, int nr);

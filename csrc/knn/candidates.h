@@ -11,9 +11,9 @@ namespace pyfast::knn {
 
 // An exactly ranked row. Order: larger key first, NaN last, smaller row number on ties.
 struct Scored {
-  double key;    // l2: minus the squared distance; ip, cosine: the similarity
+  double key;  // l2: minus the squared distance; ip, cosine: the similarity
   uint32_t row;
-  float lower;   // lower bound on the row's score in the screening space
+  float lower;  // lower bound on the row's score in the screening space
 };
 
 inline bool before(const Scored& a, const Scored& b) {
@@ -25,10 +25,10 @@ inline bool before(const Scored& a, const Scored& b) {
 struct Query {
   const float* q = nullptr;  // [d]
   QueryBounds bounds{};
-  double norm = 0;           // |q| in float64
-  Scored* best = nullptr;    // [k] exactly ranked rows, unordered until finished
+  double norm = 0;         // |q| in float64
+  Scored* best = nullptr;  // [k] exactly ranked rows, unordered until finished
   int64_t best_count = 0;
-  int64_t self = -1;         // row to leave out
+  int64_t self = -1;  // row to leave out
 };
 
 // Ranks rows exactly and keeps the best k. Not shared between threads.

@@ -12,9 +12,9 @@ constexpr int max_tile = 16;  // arrays of a query tile are padded to this many 
 
 // Candidates of one query: rows whose score interval [lower, upper] reaches the current limit.
 struct Slot {
-  float* lower;     // [capacity]
-  float* upper;     // [capacity]
-  uint32_t* row;    // [capacity] row number in the bank
+  float* lower;   // [capacity]
+  float* upper;   // [capacity]
+  uint32_t* row;  // [capacity] row number in the bank
   int32_t count;
   int32_t trigger;  // when count exceeds it, `full` is called; at most capacity - panel rows
   int32_t lock;     // 0 free, 1 held; threads that scan different blocks share the slot
@@ -35,13 +35,13 @@ struct Tile {
 
 // Consecutive panels of database rows, each [width][nr] words.
 struct Panels {
-  const uint32_t* words;    // [count][width][nr]
-  const float* bias;        // [count][nr]; -inf marks padding and rows that take the exact side path
-  const float* rho_max;     // [count]
-  const float* norm_max;    // [count]
-  const float* bias_max;    // [count]
+  const uint32_t* words;  // [count][width][nr]
+  const float* bias;      // [count][nr]; -inf marks padding and rows that take the exact side path
+  const float* rho_max;   // [count]
+  const float* norm_max;  // [count]
+  const float* bias_max;  // [count]
   int64_t count;
-  int64_t width;            // words per row
+  int64_t width;  // words per row
   uint32_t first_row;
 };
 
@@ -49,7 +49,7 @@ struct ScanArgs {
   Panels panels;
   const Tile* tiles;
   int64_t tile_count;
-  bool top1;                               // k = 1: every hit raises the limit at once
+  bool top1;                                              // k = 1: every hit raises the limit at once
   void (*full)(void* context, Slot* slot, float* limit);  // called with the slot's lock held
   void* context;
 };
@@ -61,9 +61,9 @@ struct RowMeta {
 
 struct Kernels {
   const char* name;
-  int nr;         // rows of a panel
-  int max_mr;     // rows of the largest query tile
-  int per_word;   // features per 32-bit word: 1 (float) or 2 (bfloat16)
+  int nr;        // rows of a panel
+  int max_mr;    // rows of the largest query tile
+  int per_word;  // features per 32-bit word: 1 (float) or 2 (bfloat16)
 
   int (*tile_rows)(int64_t queries_left);  // smallest kernel that takes them, or max_mr
 
@@ -91,9 +91,17 @@ struct Kernels {
 
 const Kernels& kernels_for(Isa isa);
 
-namespace scalar { const Kernels& table(); }
-namespace avx2 { const Kernels& table(); }
-namespace avx512 { const Kernels& table(); }
-namespace avx512bf16 { const Kernels& table(); }
+namespace scalar {
+const Kernels& table();
+}
+namespace avx2 {
+const Kernels& table();
+}
+namespace avx512 {
+const Kernels& table();
+}
+namespace avx512bf16 {
+const Kernels& table();
+}
 
 }  // namespace pyfast::knn

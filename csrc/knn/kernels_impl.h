@@ -129,9 +129,15 @@ void scan(const ScanArgs& args) {
       case 1: scan_tile<1>(args, tile, next); break;
       case 2: scan_tile<2>(args, tile, next); break;
       case 4: scan_tile<4>(args, tile, next); break;
-      case 6: if constexpr (V::MAX_MR == 6) scan_tile<6>(args, tile, next); break;
-      case 8: if constexpr (V::MAX_MR == 12) scan_tile<8>(args, tile, next); break;
-      case 12: if constexpr (V::MAX_MR == 12) scan_tile<12>(args, tile, next); break;
+      case 6:
+        if constexpr (V::MAX_MR == 6) scan_tile<6>(args, tile, next);
+        break;
+      case 8:
+        if constexpr (V::MAX_MR == 12) scan_tile<8>(args, tile, next);
+        break;
+      case 12:
+        if constexpr (V::MAX_MR == 12) scan_tile<12>(args, tile, next);
+        break;
     }
   }
 }
@@ -155,7 +161,10 @@ float kth_bound(const float* x, int32_t n, int32_t k) {
     if (!(middle > low) || !(middle < FLT_MAX)) break;
     int32_t above = 0;
     for (int32_t i = 0; i < n; ++i) above += x[i] >= middle;
-    if (above >= k) low = middle; else high = middle;
+    if (above >= k)
+      low = middle;
+    else
+      high = middle;
     if (above == k) break;
   }
   return low;
@@ -261,8 +270,8 @@ void add_row(double* sum, const float* x, double scale, int64_t d) {
 }
 
 constexpr Kernels make_table(const char* name) {
-  return {name,      NR,   V::MAX_MR, V::PER_WORD, tile_rows, to_float, transform, interleave,
-          scan,      kth_bound, squared_distance, product, add_row};
+  return {name,       NR,   V::MAX_MR, V::PER_WORD,      tile_rows, to_float, transform,
+          interleave, scan, kth_bound, squared_distance, product,   add_row};
 }
 
 }  // namespace

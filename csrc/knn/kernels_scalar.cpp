@@ -22,17 +22,29 @@ struct V {
     return out;
   }
   static Vec zero() { return Vec{}; }
-  static Vec set1(float x) { return each([&](int) { return x; }); }
-  static Vec load(const float* p) { return each([&](int i) { return p[i]; }); }
-  static Vec add(Vec a, Vec b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
-  static Vec sub(Vec a, Vec b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
-  static Vec mul(Vec a, Vec b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
+  static Vec set1(float x) {
+    return each([&](int) { return x; });
+  }
+  static Vec load(const float* p) {
+    return each([&](int i) { return p[i]; });
+  }
+  static Vec add(Vec a, Vec b) {
+    return each([&](int i) { return a.v[i] + b.v[i]; });
+  }
+  static Vec sub(Vec a, Vec b) {
+    return each([&](int i) { return a.v[i] - b.v[i]; });
+  }
+  static Vec mul(Vec a, Vec b) {
+    return each([&](int i) { return a.v[i] * b.v[i]; });
+  }
   static float reduce_add(Vec a) { return (a.v[0] + a.v[1]) + (a.v[2] + a.v[3]); }
   static Vec store_rounded(Vec x, uint32_t* out, int64_t i) {
     std::memcpy(out + i, x.v, sizeof x.v);
     return x;
   }
-  static Vec max(Vec a, Vec b) { return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
+  static Vec max(Vec a, Vec b) {
+    return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+  }
   static float reduce_max(Vec a) {
     float m = a.v[0];
     for (int i = 1; i < W; ++i) m = a.v[i] > m ? a.v[i] : m;
@@ -53,7 +65,9 @@ struct V {
     std::memcpy(&x, p, 4);
     return set1(x);
   }
-  static Vec mul_add(Vec acc, Words x, Words y) { return each([&](int i) { return acc.v[i] + x.v[i] * y.v[i]; }); }
+  static Vec mul_add(Vec acc, Words x, Words y) {
+    return each([&](int i) { return acc.v[i] + x.v[i] * y.v[i]; });
+  }
 
   static int keep(Vec score, float least, float slack, uint32_t first_row, float* lower, float* upper, uint32_t* row) {
     int n = 0;
@@ -82,16 +96,22 @@ struct D8 {
     for (int i = 0; i < 8; ++i) out.v[i] = f(i);
     return out;
   }
-  static D8 set1(double x) { return each([&](int) { return x; }); }
-  static D8 load(const float* p) { return each([&](int i) { return static_cast<double>(p[i]); }); }
+  static D8 set1(double x) {
+    return each([&](int) { return x; });
+  }
+  static D8 load(const float* p) {
+    return each([&](int i) { return static_cast<double>(p[i]); });
+  }
   static D8 load_tail(const float* p, int64_t n) {
     return each([&](int i) { return i < n ? static_cast<double>(p[i]) : 0.0; });
   }
-  static D8 sub(D8 x, D8 y) { return each([&](int i) { return x.v[i] - y.v[i]; }); }
-  static D8 fma(D8 x, D8 y, D8 z) { return each([&](int i) { return __builtin_fma(x.v[i], y.v[i], z.v[i]); }); }
-  static double sum(D8 x) {
-    return ((x.v[0] + x.v[4]) + (x.v[2] + x.v[6])) + ((x.v[1] + x.v[5]) + (x.v[3] + x.v[7]));
+  static D8 sub(D8 x, D8 y) {
+    return each([&](int i) { return x.v[i] - y.v[i]; });
   }
+  static D8 fma(D8 x, D8 y, D8 z) {
+    return each([&](int i) { return __builtin_fma(x.v[i], y.v[i], z.v[i]); });
+  }
+  static double sum(D8 x) { return ((x.v[0] + x.v[4]) + (x.v[2] + x.v[6])) + ((x.v[1] + x.v[5]) + (x.v[3] + x.v[7])); }
 };
 
 }  // namespace

@@ -9,8 +9,8 @@ namespace pyfast::knn {
 
 struct LloydArgs {
   // inputs
-  Rows x;        // [N, D]
-  Rows centers;  // [K, D], K >= 1
+  Rows x;                      // [N, D]
+  Rows centers;                // [K, D], K >= 1
   Metric metric = Metric::l2;  // l2, or cosine: sums of the rows divided by their norms
   int threads = 1;
   const Kernels* kernels = nullptr;

@@ -16,13 +16,13 @@ struct RerankArgs {
   DType dtype = DType::f32;        // of the database: f32, f16, bf16 or f64
   int64_t query_strides[2] = {};   // in elements
   int64_t database_strides[2] = {};
-  const int64_t* rows = nullptr;   // [P] row of queries, not checked
-  const int64_t* ids = nullptr;    // [P] row of database, not checked
+  const int64_t* rows = nullptr;  // [P] row of queries, not checked
+  const int64_t* ids = nullptr;   // [P] row of database, not checked
   int64_t P = 0, D = 0;
-  int metric = 0;                  // 0 l2 (squared distance), 1 ip, 2 cosine
+  int metric = 0;  // 0 l2 (squared distance), 1 ip, 2 cosine
   int device = 0;
   // output
-  double* scores = nullptr;        // [P]
+  double* scores = nullptr;  // [P]
 };
 
 // Enqueues on `stream` (a cudaStream_t) and returns at once. Throws Error when CUDA refuses the launch, as on a machine

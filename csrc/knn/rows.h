@@ -8,12 +8,12 @@
 namespace pyfast::knn {
 
 struct Rows {
-  const char* data = nullptr;   // [rows, d]
-  DType dtype = DType::f32;     // f32, f16 or bf16
+  const char* data = nullptr;  // [rows, d]
+  DType dtype = DType::f32;    // f32, f16 or bf16
   int64_t rows = 0, d = 0;
   int64_t row_stride = 0, column_stride = 1;  // in elements
-  const int64_t* ids = nullptr;  // [count] ascending row numbers: search only these; null means all rows
-  int64_t count = 0;             // rows searched: the length of ids, or `rows`
+  const int64_t* ids = nullptr;               // [count] ascending row numbers: search only these; null means all rows
+  int64_t count = 0;                          // rows searched: the length of ids, or `rows`
 
   int64_t id(int64_t i) const { return ids ? ids[i] : i; }
 

@@ -15,8 +15,8 @@
 namespace pyfast::knn {
 namespace {
 
-constexpr int64_t pass_budget = int64_t{40} << 20;   // bytes of working memory of one pass
-constexpr int64_t small_bank = int64_t{16} << 20;    // packed databases up to this size are shared by all threads
+constexpr int64_t pass_budget = int64_t{40} << 20;  // bytes of working memory of one pass
+constexpr int64_t small_bank = int64_t{16} << 20;   // packed databases up to this size are shared by all threads
 
 void raise(float* limit, float value) {
   // Called with the slot's lock held, or after the scan.
@@ -32,7 +32,8 @@ void raise(float* limit, float value) {
 template <class T>
 struct Aligned {
   T* data = nullptr;
-  explicit Aligned(int64_t n) : data(static_cast<T*>(::operator new[](static_cast<size_t>(n + 16) * sizeof(T), std::align_val_t(64)))) {}
+  explicit Aligned(int64_t n)
+      : data(static_cast<T*>(::operator new[](static_cast<size_t>(n + 16) * sizeof(T), std::align_val_t(64)))) {}
   ~Aligned() { ::operator delete[](data, std::align_val_t(64)); }
   Aligned(const Aligned&) = delete;
   Aligned& operator=(const Aligned&) = delete;
@@ -44,14 +45,27 @@ class Pass {
  public:
   Pass(const SearchArgs& args, const Space& space, const Source& source, const Kernels& kernels, int64_t capacity,
        int64_t k, int64_t max_queries)
-      : args_(args), space_(space), source_(source), kernels_(kernels), k_(k),
-        screen_k_(k + (args.exclude_self ? 1 : 0)), capacity_(capacity),
-        width_(space.width(kernels)), max_tiles_((max_queries + kernels.max_mr - 1) / kernels.max_mr + 1),
-        packed_(max_tiles_ * kernels.max_mr * width_), limit_(max_tiles_ * max_tile), alpha_(max_tiles_ * max_tile),
-        beta_(max_tiles_ * max_tile), eta_(max_tiles_ * max_tile),
-        lower_(max_queries * capacity), upper_(max_queries * capacity), row_(max_queries * capacity),
-        best_(max_queries * k), values_(direct() ? 0 : max_queries * space.d),
-        slots_(static_cast<size_t>(max_queries)), queries_(static_cast<size_t>(max_queries)) {}
+      : args_(args),
+        space_(space),
+        source_(source),
+        kernels_(kernels),
+        k_(k),
+        screen_k_(k + (args.exclude_self ? 1 : 0)),
+        capacity_(capacity),
+        width_(space.width(kernels)),
+        max_tiles_((max_queries + kernels.max_mr - 1) / kernels.max_mr + 1),
+        packed_(max_tiles_ * kernels.max_mr * width_),
+        limit_(max_tiles_ * max_tile),
+        alpha_(max_tiles_ * max_tile),
+        beta_(max_tiles_ * max_tile),
+        eta_(max_tiles_ * max_tile),
+        lower_(max_queries * capacity),
+        upper_(max_queries * capacity),
+        row_(max_queries * capacity),
+        best_(max_queries * k),
+        values_(direct() ? 0 : max_queries * space.d),
+        slots_(static_cast<size_t>(max_queries)),
+        queries_(static_cast<size_t>(max_queries)) {}
 
   void begin(int64_t first, int64_t count) {
     first_ = first;
@@ -60,9 +74,9 @@ class Pass {
     for (int64_t q = 0; q < count;) {
       const int mr = kernels_.tile_rows(count - q);
       const int64_t t = static_cast<int64_t>(tiles_.size());
-      tiles_.push_back({packed_ + t * kernels_.max_mr * width_, mr, static_cast<int32_t>(std::min<int64_t>(mr, count - q)),
-                        limit_ + t * max_tile, alpha_ + t * max_tile, beta_ + t * max_tile, eta_ + t * max_tile,
-                        slots_.data() + q});
+      tiles_.push_back({packed_ + t * kernels_.max_mr * width_, mr,
+                        static_cast<int32_t>(std::min<int64_t>(mr, count - q)), limit_ + t * max_tile,
+                        alpha_ + t * max_tile, beta_ + t * max_tile, eta_ + t * max_tile, slots_.data() + q});
       q += tiles_.back().rows;
     }
     parallel_for(static_cast<int64_t>(tiles_.size()), args_.threads, [&](int64_t t, int) { prepare(t); });
@@ -121,7 +135,8 @@ class Pass {
     }
     query.best = best_ + q * k_;
     if (args_.exclude_self) query.self = position_of(args_.queries.id(position));
-    slots_[static_cast<size_t>(q)] = {lower_ + q * capacity_, upper_ + q * capacity_, row_ + q * capacity_, 0, first_trigger(), 0};
+    slots_[static_cast<size_t>(q)] = {
+        lower_ + q * capacity_, upper_ + q * capacity_, row_ + q * capacity_, 0, first_trigger(), 0};
   }
 
   // Where a row number stands among the rows searched, or -1.
@@ -134,9 +149,7 @@ class Pass {
   }
 
   int64_t room() const { return capacity_ - 2 * kernels_.nr; }
-  int32_t first_trigger() const {
-    return static_cast<int32_t>(std::min(room(), std::max<int64_t>(32, 2 * screen_k_)));
-  }
+  int32_t first_trigger() const { return static_cast<int32_t>(std::min(room(), std::max<int64_t>(32, 2 * screen_k_))); }
 
   // A slot has reached its trigger: raise the limit, drop what falls below it, and if that leaves too much,
   // rank what is left exactly. Nothing is ever dropped for want of space.
@@ -259,7 +272,8 @@ void search(const SearchArgs& args) {
   Space fitted;
   Source rows;
   if (!bank) {
-    require(args.database.count < int64_t{0xffffff00}, "database: expected fewer than 2^32 - 256 rows; search in parts");
+    require(args.database.count < int64_t{0xffffff00},
+            "database: expected fewer than 2^32 - 256 rows; search in parts");
     fitted.fit(args.metric, args.database, kernels);
     rows.add(args.database);
     if (args.database.count * fitted.width(kernels) * 4 <= small_bank) {

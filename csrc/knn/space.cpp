@@ -119,14 +119,20 @@ QueryBounds store_query(const Space& space, const Kernels& kernels, const float*
     const float* m = space.mean.data();
     kernels.product(q, &m, 1, space.d, &mean_dot, &unused);
   }
-  const double rho = norm_bound(meta.rho2, space.d) + (l2 ? space.rounding() * (norm + space.mean_norm) : 0x1p-22 * norm) + tiny;
+  const double rho =
+      norm_bound(meta.rho2, space.d) + (l2 ? space.rounding() * (norm + space.mean_norm) : 0x1p-22 * norm) + tiny;
   const double stored = norm + rho, g = gamma(space);
   // eta: products below the smallest normal number, and the float64 rounding of the ranking the screen must not cut.
   const double drift = 0x1p-40 + static_cast<double>(space.d + 64) * 0x1p-51;
   const double eta = static_cast<double>(space.d) * 0x1p-125 + drift * norm * (norm + space.mean_norm);
   const double s = scale;
-  return {static_cast<float>(stored * (1 + g) * up), static_cast<float>((rho + g * stored) * up),
-          static_cast<float>(eta * up), s * s * raw2, s * mean_dot, s, false};
+  return {static_cast<float>(stored * (1 + g) * up),
+          static_cast<float>((rho + g * stored) * up),
+          static_cast<float>(eta * up),
+          s * s * raw2,
+          s * mean_dot,
+          s,
+          false};
 }
 
 }  // namespace pyfast::knn

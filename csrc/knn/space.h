@@ -21,12 +21,12 @@ constexpr double norm_limit = 0x1p60;
 struct Space {
   Metric metric = Metric::l2;
   int64_t d = 0;
-  float scale = 1;             // power of two: typical rows get norm near 1
-  std::vector<float> mean;     // in scaled units, d rounded up to 16
-  std::vector<float> raw_mean; // mean / scale, exactly: what is subtracted from the caller's rows; zeros under cosine
-  std::vector<float> zeros;    // as long as mean
-  double mean_norm = 0;        // 0 when rows are not shifted
-  bool fixed = false;          // false until rows have been seen
+  float scale = 1;              // power of two: typical rows get norm near 1
+  std::vector<float> mean;      // in scaled units, d rounded up to 16
+  std::vector<float> raw_mean;  // mean / scale, exactly: what is subtracted from the caller's rows; zeros under cosine
+  std::vector<float> zeros;     // as long as mean
+  double mean_norm = 0;         // 0 when rows are not shifted
+  bool fixed = false;           // false until rows have been seen
 
   int64_t width(const Kernels& k) const { return (d + k.per_word - 1) / k.per_word; }
   int64_t scratch_width(const Kernels& k) const { return (width(k) + 15) / 16 * 16; }
@@ -46,7 +46,7 @@ struct Space {
 struct Bounds {
   float bias, rho, norm;
   float bias_size;  // |bias|, enlarged so that 2^-22 of it bounds the error of bias
-  bool special;  // NaN, infinity or beyond norm_limit: stored as zeros with bias -inf
+  bool special;     // NaN, infinity or beyond norm_limit: stored as zeros with bias -inf
 };
 
 // Stores row x as out [scratch_width] words.

@@ -54,12 +54,11 @@ def _step(backend: str, x: Tensor, centers: Tensor, metric: str) -> tuple[Tensor
     if backend == "native":
         return _native_knn.lloyd(x, centers, metric)
     if backend == "triton":
-        from .search_triton import nearest_triton
+        from .search_triton import lloyd_step_triton
 
-        key, labels = nearest_triton(x, centers, metric=metric)
-    else:
-        distances, indices = knn_reference(x, centers, 1, metric)
-        key, labels = distances[:, 0], indices[:, 0]
-    costs = key.double() if metric == "l2" else 1 - key.double()
+        return lloyd_step_triton(x, centers, metric=metric)
+    distances, indices = knn_reference(x, centers, 1, metric)
+    key, labels = distances[:, 0], indices[:, 0]
+    costs = key if metric == "l2" else 1 - key
     sums, counts = accumulate(x, labels, centers.shape[0], unit=metric == "cosine")
     return sums, counts, labels, costs

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..._errors import InputError
+from . import _checks as checks
 from .search import knn
 
 
@@ -24,6 +26,8 @@ def nearest(x: Any, centers: Any, *, metric: str = "l2", backend: str = "auto") 
     Raises:
         InputError: as `knn`, and when there is no centre.
     """
+    if checks.as_rows(centers, "centers").shape[0] < 1:
+        raise InputError("centers: expected at least one centre, got none.")
     distances, labels = knn(x, centers, 1, metric=metric, backend=backend)
     if isinstance(distances, np.ndarray):
         return distances.reshape(-1), labels.reshape(-1)

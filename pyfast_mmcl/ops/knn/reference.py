@@ -86,22 +86,14 @@ def nearest_reference(x: Tensor, centers: Tensor, metric: str = "l2") -> tuple[T
 def accumulate(x: Tensor, labels: Tensor, clusters: int, unit: bool = False) -> tuple[Tensor, Tensor]:
     """Sums float64 [K, D] and counts int64 [K] of the rows of each cluster; ``unit`` divides rows by their norm.
 
-    On the CPU rows are added in order. On a GPU index_add_ would use atomics, so rows are sorted by label and each
-    cluster is a segment of its own.
+    Rows are added in order, one thread: the sums do not depend on the number of threads.
     """
     sums = torch.zeros(clusters, x.shape[1], dtype=torch.float64, device=x.device)
     counts = torch.bincount(labels, minlength=clusters)
-    order = labels.sort(stable=True).indices if x.is_cuda else None
     for start in range(0, x.shape[0], 65536):
-        rows = slice(start, start + 65536)
-        part, names = (x[rows], labels[rows]) if order is None else (x[order[rows]], labels[order[rows]])
-        part = part.double()
+        part = x[start : start + 65536].double()
         if unit:
             norm = part.norm(dim=1, keepdim=True)
             part = torch.where(norm > 0, part / norm, torch.zeros_like(part))
-        if order is None:
-            sums.index_add_(0, names, part)
-        else:
-            present, lengths = names.unique_consecutive(return_counts=True)
-            sums[present] += torch.segment_reduce(part, "sum", lengths=lengths, axis=0)
+        sums.index_add_(0, labels[start : start + 65536], part)
     return sums, counts
