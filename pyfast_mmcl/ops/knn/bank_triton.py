@@ -16,13 +16,12 @@ from .nearest_triton import best_and_rival
 from .pack_triton import Packed, empty_packed, fit_frame, pack, pack_into
 from .scan_triton import Plan, for_float32, larger, plan_for, query_bounds
 
-# Candidate buffers of one block of queries, and images of one block of float32 rows.
+# Candidate buffers, images of queries, or float32 images of rows that exist at one time.
 WORKSPACE_BYTES = 64 * 2**20
 # Above this k the buffers would hold no more than a few queries: rank exhaustively.
 LARGEST_SCREENED_K = 1024
 # Two sets (before and after compaction) of low, high and id.
 _CANDIDATE_BYTES = 24
-_QUERY_ROWS = 32768
 
 
 class PackedTriton:
@@ -44,15 +43,24 @@ class PackedTriton:
             raise InputError(f"database: expected fewer than 2**31 rows, got {len(database)}; search it in parts.")
         self.metric = metric
         self.plan = plan
-        self._rows = database.detach()
+        self._begin(database.detach())
+
+    def _begin(self, database: Tensor) -> None:
+        self._rows = database
         self._length = 0
-        self._frame = fit_frame(database, metric)
+        self._frame = fit_frame(database, self.metric)
         self._bank = empty_packed(len(database), self._frame, torch.float16, database.device)
         self._skipped = torch.empty(0, dtype=torch.int64, device=database.device)
         self._add(database)
 
     def __len__(self) -> int:
         return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed form, without the rows themselves."""
+        bank = self._bank
+        return sum(x.nbytes for x in (bank.image, bank.norm, bank.rho, bank.bias, bank.exponent))
 
     @property
     def rows(self) -> Tensor:
@@ -72,10 +80,11 @@ class PackedTriton:
         if len(rows) == 0:
             return
         if self._length == 0:
-            # A bank that began empty learns its centre and scale from its first rows.
-            self._frame = fit_frame(rows, self.metric)
-            self._bank = empty_packed(0, self._frame, torch.float16, rows.device)
-        self._reserve(self._length + len(rows))
+            # A bank that began empty takes centre and scale, and the rows themselves, from its first append.
+            self._begin(rows.detach())
+            return
+        # Every narrower value is exact in the wider type, so earlier images stay valid.
+        self._reserve(self._length + len(rows), torch.promote_types(self._rows.dtype, rows.dtype))
         self._rows[self._length : self._length + len(rows)] = rows
         self._add(self._rows[self._length : self._length + len(rows)])
 
@@ -116,16 +125,17 @@ class PackedTriton:
         N = len(queries)
         key = torch.empty(N, dtype=torch.float64, device=queries.device)
         indices = torch.empty(N, dtype=torch.int64, device=queries.device)
-        for start in range(0, N, _QUERY_ROWS):
-            part = slice(start, start + _QUERY_ROWS)
+        step = max(1, WORKSPACE_BYTES // (2 * self._frame.padded))
+        for start in range(0, N, step):
+            part = slice(start, start + step)
             key[part], indices[part] = self._nearest(queries[part])
         return distances_of(key, self.metric), indices
 
-    def _reserve(self, needed: int) -> None:
-        if needed <= len(self._bank):
+    def _reserve(self, needed: int, dtype: torch.dtype) -> None:
+        if needed <= len(self._bank) and dtype == self._rows.dtype:
             return
         room = max(needed, self._length + self._length // 2)
-        rows = torch.empty((room, self._rows.shape[1]), dtype=self._rows.dtype, device=self._rows.device)
+        rows = torch.empty((room, self._rows.shape[1]), dtype=dtype, device=self._rows.device)
         rows[: self._length] = self.rows
         self._rows = rows
         bank = empty_packed(room, self._frame, torch.float16, rows.device)

@@ -184,7 +184,8 @@ def fit_frame(rows: torch.Tensor, metric: str) -> Frame:
     norms = norms[norms > 0].sort().values
     exponent = 0
     if metric != "cosine" and len(norms):
-        exponent = int(torch.frexp(norms[len(norms) // 2])[1])
+        # Within the range in which a power of two and its square are normal float64 numbers.
+        exponent = max(-500, min(500, int(torch.frexp(norms[len(norms) // 2])[1])))
     return Frame(metric, D, padded, mean, exponent, float(torch.linalg.vector_norm(mean)) * 2.0**-exponent)
 
 
@@ -207,7 +208,7 @@ def pack_into(rows: torch.Tensor, frame: Frame, out: Packed, *, query: bool) -> 
         prepass = _RESCALE
     if query and frame.metric != "l2":
         # <q, x - mean> ranks like <q, x>: only the stored side is centred.
-        mean, lowest, highest = torch.zeros_like(frame.mean), -1000, 1000
+        mean, lowest, highest = torch.zeros_like(frame.mean), -500, 500
     elif query:
         lowest, highest = frame.exponent - QUERY_SPAN, frame.exponent + QUERY_SPAN
     block_n, block_d = 16, min(64, frame.padded)

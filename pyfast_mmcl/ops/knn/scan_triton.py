@@ -106,8 +106,9 @@ def _collect(
         low = score - err
         high = score + err
         ids = base + columns
+        # Skipped rows and columns behind the last one have a bias, hence a score, of -inf.
         keep = hit & (high >= floor[:, None]) & (score > float("-inf")) & (ids[None, :] != own[:, None])
-        keep = keep & row_live[:, None] & column_live[None, :]
+        keep = keep & row_live[:, None]
         if SEED:
             # Every slot is written once, without atomics: slot = position in the visiting order.
             slot = place + tl.arange(0, WIDTH)[None, :] + tl.zeros_like(rows)[:, None]

@@ -45,8 +45,20 @@ def test_appending_leaves_earlier_images_and_the_given_tensor_alone() -> None:
 def test_bank_that_starts_empty() -> None:
     bank = PackedTriton(draw(0, 6), "l2", PLAN)
     x = draw(33, 6, seed=2)
+    bank.append(x[:0])
     bank.append(x)
+    assert bank.rows.data_ptr() == x.data_ptr(), "the first rows are not copied"
+    assert bank.nbytes == 33 * (16 * 2 + 16)
     assert torch.equal(bank.search(x[:4], 3)[1], truth(x[:4], x, 3, "l2")[1])
+
+
+def test_appended_rows_keep_their_precision() -> None:
+    x, more = draw(20, 6, dtype=torch.float16), draw(20, 6, seed=1)
+    bank = PackedTriton(x, "l2", PLAN)
+    bank.append(more)
+    whole = torch.cat([x.float(), more])
+    assert torch.equal(bank.rows, whole)
+    assert torch.equal(bank.search(whole[:9], 3)[1], truth(whole[:9], whole, 3, "l2")[1])
 
 
 def test_bank_refuses_foreign_rows() -> None:
@@ -107,6 +119,28 @@ def test_label_sums(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None
 def test_label_sums_of_nothing() -> None:
     sums, counts = label_sums(draw(0, 5), torch.empty(0, dtype=torch.int64, device=DEVICE), 3)
     assert (sums == 0).all() and sums.shape == (3, 5) and (counts == 0).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_public_functions_run_on_this_backend(metric: str) -> None:
+    from pyfast_mmcl.ops.knn import PackedRows, knn, lloyd_step, nearest
+
+    q, x = draw(12, 6), draw(40, 6, seed=1)
+    best = truth(q, x, 3, metric)[1]
+    assert torch.equal(knn(q, x, 3, metric=metric, backend="triton")[1], best)
+    bank = PackedRows(x[:30], metric)
+    assert torch.equal(knn(q, bank, 3, metric=metric, backend="triton")[1], truth(q, x[:30], 3, metric)[1])
+    bank.append(x[30:])
+    assert torch.equal(knn(q, bank, 3, metric=metric, backend="triton")[1], best)
+    assert torch.equal(nearest(q, x, metric=metric, backend="triton")[1], best[:, 0])
+    groups = (torch.arange(12, device=DEVICE) % 2, torch.arange(40, device=DEVICE) % 2)
+    _, ids = knn(q, x, 3, metric=metric, groups=groups, backend="triton")
+    assert torch.equal(ids[1], truth(q[1:2], x[1::2], 3, metric)[1][0] * 2 + 1)
+    if metric != "ip":
+        sums, counts, labels, inertia = lloyd_step(q, x[:5], metric=metric, backend="triton")
+        expected = lloyd_step_triton(q, x[:5], metric=metric)
+        assert all(torch.equal(a, b) for a, b in zip((sums, counts, labels), expected[:3], strict=True))
+        assert inertia == pytest.approx(float(expected[3].sum()), rel=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["l2", "cosine"])

@@ -164,6 +164,14 @@ def test_a_query_so_long_that_float64_ties() -> None:
     assert torch.equal(ids, truth(q, draw(100, 8, seed=1), 5, "l2")[1])
 
 
+@pytest.mark.parametrize("scale", [1e-310, 1e-160, 1e140, 1e300])
+def test_float64_beyond_the_range_of_float32(scale: float) -> None:
+    q, x = draw(4, 12, dtype=torch.float64) * scale, draw(60, 12, seed=1, dtype=torch.float64) * scale
+    for metric in ("l2", "ip"):
+        _, ids = PackedTriton(x, metric, PLAN).search(q, 3)
+        assert torch.equal(ids, truth(q, x, 3, metric)[1])
+
+
 def test_denormals() -> None:
     q, x = draw(4, 12) * 1e-41, draw(60, 12, seed=1) * 1e-41
     _, ids = PackedTriton(x, "l2", PLAN).search(q, 3)
