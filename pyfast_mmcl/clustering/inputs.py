@@ -9,7 +9,7 @@ float64 input either way.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 from pyfast_mmcl._errors import InputError
 
 _BLOCK_BYTES = 64 * 2**20  # of one converted block of a memory map
+CACHE_BYTES = 2**19  # of one block in passes made of several elementwise operations, so that it stays in cache
 _ROUNDING = 1e-5  # largest root-mean-square rounding error, relative to the spread, that float32 may cause
 _SQUARES_FIT = (1e-15, 1e15)  # magnitudes whose squared differences neither vanish nor overflow in float32
 # torch computes little with these; the wider types hold every value of theirs.
@@ -67,12 +68,12 @@ class Rows:
         if not self._mapped or (self._source.dtype == self.dtype and not self._unit):
             yield slice(0, len(self)), self._source
             return
-        for rows in slices(self.shape):
+        for rows in slices(self.shape, _BLOCK_BYTES):
             yield rows, self._convert(self._source[rows])
 
     def take(self, index: np.ndarray) -> Tensor:
         """Rows [n, D] at ``index`` [n] in ``center_dtype``."""
-        picked = self._source[torch.from_numpy(np.asarray(index, dtype=np.int64)).to(self.device)]
+        picked = self._source.index_select(0, torch.from_numpy(np.asarray(index, dtype=np.int64)).to(self.device))
         return (self._convert(picked) if self._mapped else picked).to(self.center_dtype)
 
     def unit(self) -> Rows:
@@ -105,7 +106,7 @@ class Rows:
         if not self._unit:
             return part.to(self.dtype)
         out = torch.empty(part.shape, dtype=self.dtype, device=part.device)
-        for rows in slices(tuple(part.shape)):
+        for rows in slices(part.shape, CACHE_BYTES):
             out[rows] = unit_rows(part[rows].to(self.dtype).double())
         return out
 
@@ -135,9 +136,9 @@ def read_rows(X: Any, *, dtype: torch.dtype | None = None) -> Rows:
     return Rows(source, dtype, numpy=numpy, mapped=mapped)
 
 
-def slices(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Consecutive slices of rows whose float64 copy stays within 64 MiB."""
-    step = max(1, _BLOCK_BYTES // (8 * max(1, shape[1])))
+def slices(shape: Sequence[int], limit: int) -> Iterator[slice]:
+    """Consecutive slices of rows of a table [N, D] whose float64 copies stay within ``limit`` bytes."""
+    step = max(1, limit // (8 * max(1, shape[1])))
     for start in range(0, shape[0], step):
         yield slice(start, min(start + step, shape[0]))
 
@@ -217,7 +218,7 @@ def _check_shape(shape: tuple[int, ...]) -> None:
 def _largest(source: Tensor) -> float:
     """Largest magnitude; raises on NaN and infinity, naming the first such row."""
     largest = 0.0
-    for rows in slices(tuple(source.shape)):
+    for rows in slices(source.shape, _BLOCK_BYTES):
         low, high = (float(value) for value in torch.aminmax(source[rows]))
         # aminmax propagates NaN, so two numbers tell whether the block is finite.
         if not (np.isfinite(low) and np.isfinite(high)):
@@ -241,22 +242,23 @@ def _choose_dtype(source: Tensor, largest: float) -> torch.dtype:
 def _rounding_is_harmless(source: Tensor) -> bool:
     """Whether float32 moves the rows by less than 1e-5 of their spread (root mean square, all features together)."""
     error = 0.0
-    for rows in slices(tuple(source.shape)):
+    for rows in slices(source.shape, CACHE_BYTES):
         exact = source[rows].double()
         error += float(_column_sums((exact - exact.float()).square()).sum())
     if error == 0.0:
         return True
-    spread = _variance(source[rows].double() for rows in slices(tuple(source.shape))) * source.numel()
+    spread = _variance(source[rows].double() for rows in slices(source.shape, CACHE_BYTES)) * source.numel()
     return error < _ROUNDING**2 * spread
 
 
 def _variance(blocks: Iterator[Tensor]) -> float:
     """Mean over features of the variance over rows: one pass, shifted by the first row against cancellation."""
     shift = None
-    total = square = np.float64(0)
+    total: Any = 0.0
+    square: Any = 0.0
     count = 0
     for block in blocks:
-        for rows in slices(tuple(block.shape)):
+        for rows in slices(block.shape, CACHE_BYTES):
             part = block[rows].double()
             shift = part[0].clone() if shift is None else shift
             part = part - shift

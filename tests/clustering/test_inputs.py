@@ -99,7 +99,7 @@ def test_variance(offset, D, monkeypatch):
     rows = read_rows(X)
     expected = together(rows).double().numpy().var(axis=0).mean()
     assert rows.variance() == pytest.approx(expected, rel=1e-9)
-    monkeypatch.setattr(inputs, "_BLOCK_BYTES", 8 * D * 13)
+    monkeypatch.setattr(inputs, "CACHE_BYTES", 8 * D * 13)
     assert rows.variance() == pytest.approx(expected, rel=1e-9)
 
 
