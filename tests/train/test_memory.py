@@ -119,13 +119,16 @@ def test_modalities_may_come_and_go():
 
 
 def test_a_row_without_a_modality_leaves_nothing_of_the_row_before():
+    full, bare = sorted((1, 2), key=lambda row: int(reservoir_keys(0, torch.tensor([row]))))
     memory = Memory(1, seed=0)
-    order = reservoir_keys(0, torch.arange(1, 50)).argsort()
-    for row in (order + 1).tolist():
-        memory.add(rows([row], ("image",) if row % 2 else ("image", "text")))
+    memory.add(rows([full], ("image", "text")), {"logits": torch.ones(1, 2)})
+    assert memory.all().present["text"].tolist() == [True]
+    only_image = rows([bare], ("text", "image"))
+    del only_image.inputs["text"], only_image.present["text"]
+    memory.add(only_image)
     kept = memory.all()
-    assert kept.index.item() == int(order[-1]) + 1
-    assert bool(kept.present["text"]) == (kept.index.item() % 2 == 0 and kept.index.item() % 3 != 0)
+    assert kept.index.tolist() == [bare] and kept.present["text"].tolist() == [False]
+    assert kept.inputs["text"].eq(0).all() and kept.extras["logits"].eq(0).all() and kept.present["image"].all()
 
 
 def test_extras_stay_with_their_rows():

@@ -105,3 +105,11 @@ def test_importing_the_package_imports_no_method():
     code = "import sys, pyfast_mmcl, pyfast_mmcl.train.registry as r\n"
     code += "assert not [m for kind in ('recipe', 'estimator') for m in r.method_modules(kind) if m in sys.modules]"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_method_typed_in_a_session_is_called_by_its_own_name(scratch):
+    body = "from pyfast_mmcl.train.registry import recipe\n" + RECIPE.format(on="current")
+    names = {"__name__": "typed"}
+    exec(compile(body, "<typed>", "exec"), names)
+    exec(compile(body.replace("anything", "another"), "<typed>", "exec"), names)
+    assert set(registry.recipes()) == {"anything", "another"}
