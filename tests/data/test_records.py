@@ -90,7 +90,8 @@ def test_bad_datasets_are_refused_in_a_sentence(make, words):
 
 
 def test_nan_in_a_row_marked_missing_is_no_error():
-    Records({"x": torch.tensor([[1.0], [float("nan")]])}, [0, 1], present={"x": [True, False]})
+    records = Records({"x": torch.tensor([[1.0], [float("nan")]])}, [0, 1], present={"x": [True, False]})
+    assert records.gather(torch.arange(2))[0]["x"].tolist() == [[1.0], [0.0]]
 
 
 @pytest.mark.parametrize(
