@@ -183,7 +183,7 @@ def fit_frame(rows: torch.Tensor, metric: str) -> Frame:
     # The typical row sets the scale, so that one outlier does not push all others towards underflow.
     norms = norms[norms > 0].sort().values
     exponent = 0
-    if metric != "cosine" and len(norms):
+    if len(norms):
         # Within the range in which a power of two and its square are normal float64 numbers.
         exponent = max(-500, min(500, int(torch.frexp(norms[len(norms) // 2])[1])))
     return Frame(metric, D, padded, mean, exponent, float(torch.linalg.vector_norm(mean)) * 2.0**-exponent)
@@ -225,7 +225,7 @@ def pack_into(rows: torch.Tensor, frame: Frame, out: Packed, *, query: bool) -> 
             frame.D,
             rows.stride(0),
             rows.stride(1),
-            0 if frame.metric == "cosine" else frame.exponent,
+            0 if query and frame.metric == "cosine" else frame.exponent,
             lowest,
             highest,
             DP=frame.padded,

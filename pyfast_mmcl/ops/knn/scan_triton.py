@@ -271,7 +271,7 @@ def query_bounds(queries: Packed, frame: Frame, dtype: torch.dtype) -> QueryBoun
     elif frame.metric == "ip":
         rounding = float64_unit * norm * frame.mean_norm
     else:
-        rounding = torch.full_like(norm, float64_unit)
+        rounding = torch.full_like(norm, float64_unit * 2.0**-frame.exponent)
     slack = (rounding + (frame.padded + 8) * 2.0**-125) * up
     parts = (length * (1 + gamma) * up, (rho + gamma * length) * up, ratio, slack)
     return QueryBounds(*(part.float() for part in parts))

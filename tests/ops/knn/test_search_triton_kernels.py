@@ -12,7 +12,7 @@ from tests.ops.knn.triton_cases import DEVICE, INTERPRETED, MARKS, METRICS, draw
 need_kernels()
 pytestmark = MARKS
 
-from pyfast_mmcl.ops.knn import bank_triton, pack_triton, scan_triton  # noqa: E402
+from pyfast_mmcl.ops.knn import bank_triton, exact_cuda, pack_triton, scan_triton  # noqa: E402
 from pyfast_mmcl.ops.knn.bank_triton import PackedTriton  # noqa: E402
 from pyfast_mmcl.ops.knn.scan_triton import Plan  # noqa: E402
 from pyfast_mmcl.ops.knn.search_triton import available, knn_triton, nearest_triton, self_check  # noqa: E402
@@ -157,11 +157,22 @@ def test_mixed_norms(metric: str) -> None:
     check(q, x, 6, metric)
 
 
-def test_a_query_so_long_that_float64_ties() -> None:
-    # All float64 distances of such a query round to a few values: the order is by index, and no tied row may be lost.
-    q = draw(2, 8) * 1e25
-    _, ids = PackedTriton(draw(100, 8, seed=1), "l2", PLAN).search(q, 5)
-    assert torch.equal(ids, truth(q, draw(100, 8, seed=1), 5, "l2")[1])
+@pytest.mark.parametrize("length", [1e14, 1e15, 1e25])
+def test_queries_so_long_that_float64_rounding_decides(length: float) -> None:
+    # The distances differ by a few units in the last place of float64: the bound must cover its rounding as well.
+    q, x = length * draw(6, 8), draw(100, 8, seed=1)
+    own = torch.full((6,), -1, device=DEVICE)
+    _, ids = PackedTriton(x, "l2", PLAN).search(q, 5)
+    assert torch.equal(ids, exact_cuda.exhaustive(q, x, 5, "l2", own)[1])
+
+
+@pytest.mark.parametrize(("metric", "offset"), [("ip", 1e14), ("cosine", 1e14), ("l2", 1e14)])
+def test_rows_so_close_that_float64_rounding_decides(metric: str, offset: float) -> None:
+    q, x = draw(6, 8, dtype=torch.float64), offset + draw(100, 8, seed=1, dtype=torch.float64)
+    q = q if metric == "ip" else q + offset
+    own = torch.full((6,), -1, device=DEVICE)
+    _, ids = PackedTriton(x, metric, PLAN).search(q, 5)
+    assert torch.equal(ids, exact_cuda.exhaustive(q, x, 5, metric, own)[1])
 
 
 @pytest.mark.parametrize("scale", [1e-310, 1e-160, 1e140, 1e300])
