@@ -74,7 +74,8 @@ def _product_error(rows: Rows) -> float:
     # The factor 2 leaves room for the higher orders and for any order of summation.
     if rows.center_dtype == torch.float64:
         return 2.0 * (D + 2) * 2.0**-53
-    matmul = torch.backends.mkldnn.matmul if rows.device.type == "cpu" else torch.backends.cuda.matmul
+    cpu = rows.device.type == "cpu"
+    matmul = torch.backends.mkldnn.matmul if cpu else torch.backends.cuda.matmul  # type: ignore[attr-defined]
     return 2.0 * ((D + 2) * 2.0**-24 + 2.0 * _INPUT_ROUNDOFF[matmul.fp32_precision])
 
 
