@@ -19,8 +19,8 @@ float screening_lower(const Space& space, const Query& query, double key, double
   double h, size;
   if (space.metric == Metric::l2) {
     const double d2 = -key * b.scale * b.scale;
-    h = 0.5 * (b.norm2 - d2);
-    size = b.norm2 + d2;
+    h = 0.5 * (query.shifted2 - d2);
+    size = query.shifted2 + d2;
   } else if (space.metric == Metric::ip) {
     h = key * b.scale * space.scale - b.mean_dot;
     size = b.scale * query.norm * (space.scale * x_norm + space.mean_norm);
@@ -55,7 +55,7 @@ void Ranker::score(const Query& query, const uint32_t* rows, int count) {
       key[j] = norms == 0 ? 0.0 : key[j] / norms;
     }
     key[j] += 0.0;  // -0 and 0 are one distance
-    found_.push_back({key[j], rows[j], screening_lower(space_, query, key[j], x_norm)});
+    found_.push_back({key[j], rows[j], bounded_ ? screening_lower(space_, query, key[j], x_norm) : -FLT_MAX});
   }
 }
 
@@ -79,6 +79,17 @@ void Ranker::offer(Query& query, const uint32_t* rows, int64_t count) {
   }
   std::copy_n(found_.begin(), kept, query.best);
   query.best_count = kept;
+}
+
+void Ranker::offer_bounded(Query& query, const uint32_t* rows, int64_t count) {
+  if (space_.metric == Metric::l2 && query.shifted2 < 0) {
+    const float* mean = space_.raw_mean.data();
+    kernels_.squared_distance(query.q, &mean, 1, space_.d, &query.shifted2);
+    query.shifted2 *= static_cast<double>(space_.scale) * space_.scale;
+  }
+  bounded_ = true;
+  offer(query, rows, count);
+  bounded_ = false;
 }
 
 void Ranker::offer_range(Query& query, int64_t first, int64_t last) {

@@ -25,7 +25,8 @@ inline bool before(const Scored& a, const Scored& b) {
 struct Query {
   const float* q = nullptr;  // [d]
   QueryBounds bounds{};
-  double norm = 0;         // |q| in float64
+  double norm = 0;         // |q| in float64; ip and cosine only
+  double shifted2 = -1;    // l2: |q~|^2 in float64, computed when first needed
   Scored* best = nullptr;  // [k] exactly ranked rows, unordered until finished
   int64_t best_count = 0;
   int64_t self = -1;  // row to leave out
@@ -38,11 +39,15 @@ class Ranker {
 
   void offer(Query& query, const uint32_t* rows, int64_t count);  // each row at most once per query
   void offer_range(Query& query, int64_t first, int64_t last);
+  // As offer, and gives the best rows the lower bounds that `bound` needs.
+  void offer_bounded(Query& query, const uint32_t* rows, int64_t count);
   // The best k's lower bound on the screening score, or -FLT_MAX while fewer than k are known.
   float bound(const Query& query) const;
 
  private:
   void score(const Query& query, const uint32_t* rows, int count);
+
+  bool bounded_ = false;
 
   const Space& space_;
   const Source& source_;

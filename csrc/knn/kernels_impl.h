@@ -103,20 +103,24 @@ void scan_tile(const ScanArgs& args, const Tile& tile, const Tile* next) {
     }
     V::Vec bias[V::NV];
     for (int v = 0; v < V::NV; ++v) bias[v] = V::load(p.bias + i * NR + v * V::W);
+    unsigned hits = 0;
 #pragma GCC unroll 12
     for (int r = 0; r < MR; ++r) {
       const V::Vec t = V::set1(least[r]);
-      bool hit = false;
       for (int v = 0; v < V::NV; ++v) {
         acc[r][v] = V::add(acc[r][v], bias[v]);
-        hit |= V::any_ge(acc[r][v], t);
+        hits |= static_cast<unsigned>(V::any_ge(acc[r][v], t)) << r;
       }
-      if (__builtin_expect(hit, 0)) {
-        // A copy: were the address of acc itself passed on, every accumulator would live in memory.
-        V::Vec score[V::NV];
-        for (int v = 0; v < V::NV; ++v) score[v] = acc[r][v];
-        append(args, tile, r, score, slack[r], p.first_row + static_cast<uint32_t>(i * NR));
-      }
+    }
+    if (__builtin_expect(hits == 0, 1)) continue;
+    // A copy, made once: were the address of acc itself passed on, every accumulator would live in memory.
+    V::Vec score[MR][V::NV];
+#pragma GCC unroll 12
+    for (int r = 0; r < MR; ++r)
+      for (int v = 0; v < V::NV; ++v) score[r][v] = acc[r][v];
+    for (; hits; hits &= hits - 1) {
+      const int r = __builtin_ctz(hits);
+      append(args, tile, r, score[r], slack[r], p.first_row + static_cast<uint32_t>(i * NR));
     }
   }
 }

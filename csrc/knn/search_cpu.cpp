@@ -186,7 +186,7 @@ class Pass {
   }
 
   void rank(Query& query, Slot& slot, float* limit, Ranker& ranker) {
-    ranker.offer(query, slot.row, slot.count);
+    ranker.offer_bounded(query, slot.row, slot.count);
     slot.count = 0;
     raise(limit, ranker.bound(query));
   }
@@ -199,7 +199,7 @@ class Pass {
     } else {
       float* limit = limit_ + tile_of(q) * max_tile + q % kernels_.max_mr;
       compact(slot, limit);
-      rank(query, slot, limit, ranker);
+      ranker.offer(query, slot.row, slot.count);
       if (!special.empty()) ranker.offer(query, special.data(), static_cast<int64_t>(special.size()));
     }
     std::sort(query.best, query.best + query.best_count, before);

@@ -101,19 +101,18 @@ Bounds store_row(const Space& space, const Kernels& kernels, const float* x, uin
 QueryBounds store_query(const Space& space, const Kernels& kernels, const float* q, uint32_t* out) {
   const int64_t width = space.scratch_width(kernels);
   const bool l2 = space.metric == Metric::l2;
-  // |q - mean|^2 in float64 (the mean of ip and cosine is not subtracted from queries: their rankings ignore it)
-  double raw2 = 0, mean_dot = 0, unused;
-  const float* shift = l2 ? space.raw_mean.data() : space.zeros.data();
-  kernels.squared_distance(q, &shift, 1, space.d, &raw2);
+  double norm2 = 0, mean_dot = 0, unused;
+  if (!l2) norm2 = squared_norm(q, space.d, kernels);
   float scale = space.scale;
-  if (space.metric == Metric::ip) scale = power_of_two_near_inverse(std::sqrt(raw2));
-  if (space.metric == Metric::cosine) scale = static_cast<float>(raw2 > 0 ? 1 / std::sqrt(raw2) : raw2);
+  if (space.metric == Metric::ip) scale = power_of_two_near_inverse(std::sqrt(norm2));
+  if (space.metric == Metric::cosine) scale = static_cast<float>(norm2 > 0 ? 1 / std::sqrt(norm2) : norm2);
+  // The mean of ip and cosine is not subtracted from queries: their rankings ignore it.
   const float* mean = l2 ? space.mean.data() : space.zeros.data();
   const RowMeta meta = kernels.transform(q, space.d, scale, mean, out, width);
   const double norm = norm_bound(meta.norm2, space.d);
   if (!(norm <= norm_limit)) {
     std::memset(out, 0, static_cast<size_t>(width) * 4);
-    return {0, 0, 0, 0, 0, scale, true};
+    return {0, 0, 0, 0, scale, true};
   }
   if (!l2 && space.mean_norm > 0) {
     const float* m = space.mean.data();
@@ -129,7 +128,6 @@ QueryBounds store_query(const Space& space, const Kernels& kernels, const float*
   return {static_cast<float>(stored * (1 + g) * up),
           static_cast<float>((rho + g * stored) * up),
           static_cast<float>(eta * up),
-          s * s * raw2,
           s * mean_dot,
           s,
           false};

@@ -54,7 +54,6 @@ Bounds store_row(const Space& space, const Kernels& kernels, const float* x, uin
 
 struct QueryBounds {
   float alpha, beta, eta;  // see Tile
-  double norm2;            // |q~|^2 of the exact q~, in float64
   double mean_dot;         // ip, cosine: <q~, mean>, by which all scores of this query are shifted
   double scale;            // what q was multiplied with
   bool special;
