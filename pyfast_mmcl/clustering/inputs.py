@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -87,9 +88,10 @@ class Rows:
             result_dtype=self.result_dtype,
         )
 
+    @cached_property
     def nonzero(self) -> np.ndarray:
         """bool [N]: rows that have a direction."""
-        flags = np.empty(len(self), dtype=bool)
+        flags = np.zeros(len(self), dtype=bool)
         for rows, block in self.blocks():
             flags[rows] = (block != 0).any(dim=1).cpu().numpy()
         return flags

@@ -64,6 +64,10 @@ def mean_update(
 
     A centre that no row supports (or whose rows cancel out) stays where it is.
     """
+    if metric == "cosine":
+        # Zero rows have similarity 0 to every centre and so label 0, which they do not keep alive.
+        counts = counts.clone()
+        counts[0] -= int(np.count_nonzero(~rows.nonzero))
     if not bool((counts > 0).all()):
         sums, counts = refill_empty(rows, centers, sums, counts, labels, metric=metric, backend=backend)
     return centers_from_sums(sums, counts, centers, metric=metric)
@@ -90,7 +94,7 @@ def refill_empty(
     """
     cost, _ = nearest_cost(rows, centers, metric=metric, backend=backend)
     if metric == "cosine":
-        cost[~rows.nonzero()] = 0.0  # a zero row has no direction to give a centre
+        cost[~rows.nonzero] = 0.0  # a zero row has no direction to give a centre
     empty = np.flatnonzero(counts.cpu().numpy() == 0)
     donors, size = labels.cpu().numpy(), counts.cpu().numpy().copy()
     moved: list[int] = []

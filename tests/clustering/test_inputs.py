@@ -89,7 +89,7 @@ def test_unit_rows(values, exponent):
     np.testing.assert_allclose(np.linalg.norm(unit[~zero], axis=1), 1, rtol=1e-6)
     scaled = X[~zero] / np.abs(X[~zero]).max(axis=1, keepdims=True)
     np.testing.assert_allclose(unit[~zero], scaled / norms[~zero, None], rtol=1e-6, atol=1e-7)
-    np.testing.assert_array_equal(read_rows(X).unit().nonzero(), ~zero)
+    np.testing.assert_array_equal(read_rows(X).unit().nonzero, ~zero)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4, 1e8])

@@ -121,6 +121,14 @@ def test_spherical_ignores_zero_rows():
     np.testing.assert_array_equal(model.predict(padded), model.labels_)
 
 
+def test_spherical_cluster_of_zero_rows_is_refilled():
+    X, y = blobs(N=90, K=3, D=3)
+    padded = np.concatenate([np.zeros((10, 3), dtype=np.float32), X])
+    start = np.array([[-1.0, -1, -1], [8, 0, 0], [0, 8, 0]])  # the first centre attracts zero rows only
+    model = KMeans(3, spherical=True, init=start).fit(padded)
+    assert_same_partition(model.labels_[10:], y)
+
+
 def test_spherical_center_whose_rows_cancel_stays():
     X = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
     model = KMeans(1, init=np.array([[0.6, 0.8]]), spherical=True).fit(X)
