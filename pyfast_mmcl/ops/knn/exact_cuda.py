@@ -16,6 +16,8 @@ from ... import _native
 
 # float64 values in one temporary: 16 MiB.
 BLOCK_VALUES = 2**21
+# Pairs scored between two merges of an exhaustive ranking.
+BLOCK_PAIRS = 2**18
 
 
 def halving_sum(values: Tensor) -> Tensor:
@@ -156,13 +158,13 @@ def exhaustive(
     ids: Tensor | None = None,  # [M] int64 names of the rows; default 0..M-1
 ) -> tuple[Tensor, Tensor]:
     """The k best rows by full float64 ranking: key [N, k] (smaller is better, +inf where missing), ids [N, k] (−1)."""
-    N, M, D = len(queries), len(database), queries.shape[1]
+    N, M = len(queries), len(database)
     ids = torch.arange(M, device=queries.device) if ids is None else ids
     key = torch.full((N, k), torch.inf, dtype=torch.float64, device=queries.device)
     index = torch.full((N, k), -1, dtype=torch.int64, device=queries.device)
     # Through the same pair scores as the survivors of a scan: both ways give a pair the same bits.
     block = min(64, max(1, N))
-    step = max(1, BLOCK_VALUES // (block * D))
+    step = max(1, BLOCK_PAIRS // block)
     for q0 in range(0, N, block):
         part = torch.arange(q0, min(q0 + block, N), device=queries.device)
         for x0 in range(0, M, step):

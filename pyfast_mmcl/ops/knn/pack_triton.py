@@ -178,9 +178,10 @@ def fit_frame(rows: torch.Tensor, metric: str) -> Frame:
         sample = torch.where(norms > 0, sample / norms, torch.zeros_like(sample))
     if len(sample) == 0:
         return Frame(metric, D, padded, mean, 0, 0.0)
-    mean[:D] = sample.mean(dim=0)
+    # Typical rows set centre and scale: one very long row would otherwise blur all others.
+    norms = torch.linalg.vector_norm(sample, dim=1)
+    mean[:D] = sample[norms <= 16 * norms.sort().values[len(norms) // 2]].mean(dim=0)
     norms = torch.linalg.vector_norm(sample - mean[:D], dim=1)
-    # The typical row sets the scale, so that one outlier does not push all others towards underflow.
     norms = norms[norms > 0].sort().values
     exponent = 0
     if len(norms):

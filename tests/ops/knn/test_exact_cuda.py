@@ -40,7 +40,8 @@ def test_pair_scores_in_blocks(metric: str, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("k", [1, 4, 30, 35])
 def test_exhaustive_equals_the_reference(metric: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact_cuda, "BLOCK_VALUES", 7 * 8 * 11)
+    monkeypatch.setattr(exact_cuda, "BLOCK_VALUES", 8 * 5)
+    monkeypatch.setattr(exact_cuda, "BLOCK_PAIRS", 7 * 11)
     q, x = torch.randn(7, 8), torch.randn(30, 8).round()
     x[20:] = x[:10]
     x[4, 0], x[9, 1], x[11] = torch.nan, torch.inf, 0

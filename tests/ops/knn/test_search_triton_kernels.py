@@ -133,6 +133,13 @@ def test_all_rows_equal(metric: str, rungs: list[str]) -> None:
     assert rungs == ["float16", "float32", "exhaustive"]
 
 
+def test_a_query_at_the_mean_of_the_database() -> None:
+    x = draw(50, 8, seed=1)
+    x = torch.cat([x, -x])
+    for metric in METRICS:
+        check(torch.zeros(2, 8, device=DEVICE), x, 5, metric)
+
+
 def test_zero_rows_and_zero_queries() -> None:
     x = draw(50, 8)
     x[::3] = 0
@@ -191,12 +198,14 @@ def test_denormals() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_rows_and_queries_that_are_not_finite(metric: str, rungs: list[str]) -> None:
-    x = draw(70, 12)
+    x = draw(100, 12)
     x[3, 2], x[11], x[40, 5] = torch.nan, torch.inf, -torch.inf
+    # One in every tile: it must not spoil the bound that its tile shares.
+    x[50, 1], x[80, 0], x[99] = torch.nan, torch.nan, torch.nan
     q = draw(6, 12, seed=1)
     q[2, 1], q[4, 0] = torch.nan, torch.inf
-    distances, _ = check(q, x, 70, metric)
-    assert not distances[0, :67].isnan().any(), "NaN never before a number"
+    distances, _ = check(q, x, 100, metric)
+    assert not distances[0, :94].isnan().any(), "NaN never before a number"
     assert "exhaustive" in rungs
     check(q, x, 5, metric)
 
@@ -207,11 +216,13 @@ def test_only_rows_that_are_not_finite() -> None:
     check(draw(3, 6), x, 25, "l2")
 
 
-def test_one_row_far_longer_than_the_rest_is_ranked_beside_the_survivors() -> None:
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+def test_one_row_far_longer_than_the_rest_is_ranked_beside_the_survivors(metric: str, rungs: list[str]) -> None:
     x = draw(64, 8)
     x[5] *= 1e8
-    for metric in METRICS:
-        check(draw(4, 8, seed=1), x, 64, metric)
+    check(draw(4, 8, seed=1), x, 64, metric)
+    check(draw(4, 8, seed=1), x, 3, metric)
+    assert rungs == ["exhaustive", "exhaustive"], "once per search, for the one row"
 
 
 def test_overflow_reruns_with_room_then_in_float32_then_exhaustively(rungs: list[str]) -> None:
@@ -298,3 +309,34 @@ def test_no_recompilation_when_N_and_M_change() -> None:
     for N, M in ((129, 9001), (200, 12345), (255, 16384)):
         knn_triton(draw(N, 64), draw(M, 64), 5)
     assert compiled() == before
+
+
+@pytest.mark.skipif(INTERPRETED, reason="needs a CUDA device: too large for the interpreter")
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("D", "k"), [(128, 1), (512, 10), (768, 100), (1000, 1024)])
+def test_large_shapes(metric: str, D: int, k: int) -> None:
+    x = draw(60_000, D, seed=1) + draw(1, D, seed=2)
+    x[1::3] = x[::3] * (1 + 1e-6)
+    q = x[::199] + 0.5 * draw(302, D, seed=3)
+    own = torch.full((302,), -1, device=DEVICE)
+    truth_key, truth_ids = exact_cuda.exhaustive(q, x, k, metric, own)
+    for dtype in (torch.float32, torch.bfloat16):
+        if dtype != torch.float32:
+            truth_key, truth_ids = exact_cuda.exhaustive(q.to(dtype), x.to(dtype), k, metric, own)
+        distances, ids = knn_triton(q.to(dtype), x.to(dtype), k, metric=metric)
+        assert torch.equal(ids, truth_ids)
+        assert torch.equal(distances, exact_cuda.distances_of(truth_key, metric).float())
+        labels = nearest_triton(q.to(dtype), x.to(dtype), metric=metric)[1]
+        assert torch.equal(labels, truth_ids[:, 0])
+
+
+@pytest.mark.skipif(INTERPRETED, reason="needs a CUDA device: deterministic-algorithm checks")
+def test_runs_under_deterministic_algorithms_and_repeats_every_bit() -> None:
+    q, x = draw(500, 96), draw(20_000, 96, seed=1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        runs = [knn_triton(q, x, 20) for _ in range(3)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for distances, ids in runs[1:]:
+        assert torch.equal(distances, runs[0][0]) and torch.equal(ids, runs[0][1])
