@@ -207,7 +207,7 @@ def test_rows_and_queries_that_are_not_finite(metric: str, rungs: list[str]) -> 
     distances, _ = check(q, x, 100, metric)
     assert not distances[0, :94].isnan().any(), "NaN never before a number"
     assert "exhaustive" in rungs
-    check(q, x, 5, metric)
+    check(q, x, 5, metric, plan=TIGHT)
 
 
 def test_only_rows_that_are_not_finite() -> None:
