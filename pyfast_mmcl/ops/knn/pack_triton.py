@@ -30,7 +30,8 @@ _RESCALE = tl.constexpr(2)
 
 @triton.jit(
     do_not_specialize=["N", "D", "stride_n", "stride_d", "exponent", "lowest", "highest"],
-    do_not_specialize_on_alignment=["x_ptr"],
+    # Given rows may start anywhere, and so do the per-row numbers at the end of a growing bank.
+    do_not_specialize_on_alignment=["x_ptr", "norm_ptr", "rho_ptr", "bias_ptr", "exponent_ptr"],
 )
 def pack_kernel(
     x_ptr,  # [N, D] any float dtype, any strides

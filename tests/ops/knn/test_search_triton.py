@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 triton = pytest.importorskip("triton")
 
-from pyfast_mmcl.ops.knn import nearest_triton, pack_triton, scan_triton, search_triton  # noqa: E402
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from pyfast_mmcl.ops.knn import bank_triton, filter_triton, nearest_triton, pack_triton, scan_triton, search_triton  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 SOURCES = sorted((ROOT / "pyfast_mmcl/ops/knn").glob("*_triton.py"))
@@ -74,6 +78,39 @@ def test_sizes_do_not_specialise(kernel) -> None:
 
 
 @compiled_only
+def test_new_shapes_reuse_the_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gpu:
+        def get_current_target(self) -> GPUTarget:
+            return GPUTarget("cuda", 90, 32)
+
+    launched: list[str] = []
+
+    def record(kernel: triton.runtime.JITFunction, *args: object, grid: object, warmup: bool, **kwargs: object) -> None:
+        _, specialization, options = kernel.create_binder()[-1](*args, **kwargs)
+        launched.append(f"{kernel.fn.__name__} {specialization} {options}")
+
+    def variants(N: int, M: int, appended: int) -> set[str]:
+        launched.clear()
+        q, x = torch.zeros(N, 96), torch.zeros(M + appended, 96)
+        bank = bank_triton.PackedTriton(x[:M], "l2")
+        bank.append(x[M:])
+        packed = pack_triton.pack(q, bank._frame, torch.float16, query=True)
+        bounds = scan_triton.query_bounds(packed, bank._frame, torch.float16)
+        plan = scan_triton.plan_for(N, bank._frame.padded, 5)
+        filter_triton.scan(packed, bounds, torch.zeros(N, dtype=torch.int32), bank._packed(), 5, plan)
+        nearest_triton.best_and_rival(packed, bounds, bank._packed(), plan)
+        nearest_triton.label_sums(q, torch.arange(N) % 3, 3)
+        return set(launched)
+
+    monkeypatch.setattr(triton.runtime.driver, "_active", Gpu())
+    monkeypatch.setattr(triton.runtime.JITFunction, "run", record)
+    first = variants(128, 4096, 16)
+    assert {entry.split()[0] for entry in first} == {kernel.fn.__name__ for kernel in KERNELS}
+    for shape in ((65, 3001, 1), (200, 9999, 7), (1000, 20_000, 33)):
+        assert variants(*shape) == first
+
+
+@compiled_only
 def test_cpu_tensors_are_refused_with_a_reason() -> None:
     usable, reason = search_triton.available("cpu")
     assert not usable and "CUDA device" in reason
@@ -81,9 +118,6 @@ def test_cpu_tensors_are_refused_with_a_reason() -> None:
 
 def compile_for(kernel, capability: int, types: dict[str, str], constants: dict[str, object]) -> str:
     """PTX of ``kernel``: Triton brings its own assembler, so no GPU and no driver is needed."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
     signature = {
         p.name: "constexpr" if p.is_constexpr else types.get(p.name, "*fp32" if p.name.endswith("_ptr") else "i32")
         for p in kernel.params
