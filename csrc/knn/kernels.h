@@ -86,7 +86,8 @@ struct Kernels {
   void (*squared_distance)(const float* q, const float* const* rows, int count, int64_t d, double* out);
   void (*product)(const float* q, const float* const* rows, int count, int64_t d, double* dot, double* norm2);
 
-  void (*add_row)(double* sum, const float* x, double scale, int64_t d);  // sum[i] += scale * x[i], each rounded
+  // sum[i] += scale[r] * rows[r][i] for r = 0, 1, … in this order, every operation rounded to float64
+  void (*add_rows)(double* sum, const float* const* rows, const double* scale, int count, int64_t d);
 };
 
 const Kernels& kernels_for(Isa isa);

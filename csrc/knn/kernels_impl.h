@@ -269,13 +269,21 @@ void product(const float* q, const float* const* rows, int count, int64_t d, dou
   }
 }
 
-void add_row(double* sum, const float* x, double scale, int64_t d) {
-  for (int64_t i = 0; i < d; ++i) sum[i] += scale * x[i];
+// Four rows per sweep over the sum: the order of addition is that of one row after the other.
+void add_rows(double* sum, const float* const* rows, const double* scale, int count, int64_t d) {
+  int r = 0;
+  for (; r + 4 <= count; r += 4) {
+    const float *a = rows[r], *b = rows[r + 1], *c = rows[r + 2], *e = rows[r + 3];
+    const double s0 = scale[r], s1 = scale[r + 1], s2 = scale[r + 2], s3 = scale[r + 3];
+    for (int64_t i = 0; i < d; ++i) sum[i] = (((sum[i] + s0 * a[i]) + s1 * b[i]) + s2 * c[i]) + s3 * e[i];
+  }
+  for (; r < count; ++r)
+    for (int64_t i = 0; i < d; ++i) sum[i] += scale[r] * rows[r][i];
 }
 
 constexpr Kernels make_table(const char* name) {
   return {name,       NR,   V::MAX_MR, V::PER_WORD,      tile_rows, to_float, transform,
-          interleave, scan, kth_bound, squared_distance, product,   add_row};
+          interleave, scan, kth_bound, squared_distance, product,   add_rows};
 }
 
 }  // namespace

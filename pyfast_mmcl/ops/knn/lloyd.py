@@ -47,7 +47,12 @@ def lloyd_step(x: Any, centers: Any, *, metric: str = "l2", backend: str = "auto
         raise InputError("centers: expected at least one centre, got none.")
     sums, counts, labels, costs = _step(_dispatch.backend_for("lloyd_step", backend, rows, c), rows, c, metric)
     numpy = not isinstance(x, Tensor)
-    return checks.like(sums, numpy), checks.like(counts, numpy), checks.like(labels, numpy), float(costs.sum())
+    return checks.like(sums, numpy), checks.like(counts, numpy), checks.like(labels, numpy), _total(costs)
+
+
+def _total(costs: Tensor) -> float:
+    # torch splits a sum over its threads, NumPy does not: the last bits must not depend on their number.
+    return float(costs.numpy().sum()) if costs.device.type == "cpu" else float(costs.sum())
 
 
 def _step(backend: str, x: Tensor, centers: Tensor, metric: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
