@@ -5,6 +5,9 @@ The functions here take checked tensors; `search.py` holds the public `knn` and 
 
 from __future__ import annotations
 
+import subprocess
+import warnings
+
 import torch
 import triton
 from torch import Tensor
@@ -18,6 +21,15 @@ __all__ = ["PackedTriton", "available", "knn_triton", "lloyd_step_triton", "near
 
 # Rows whose float64 copies exist at a time while norms are taken.
 _NORM_ROWS = 65536
+# What a first launch raises where compiler, headers, driver or memory are missing.
+_FIRST_USE_FAILURES = (
+    RuntimeError,
+    OSError,
+    ImportError,
+    AssertionError,
+    subprocess.SubprocessError,
+    triton.TritonError,
+)
 # Verdict and reason per device, so that a failed self-check is reported the same way ever after.
 _verdicts: dict[torch.device, tuple[bool, str]] = {}
 
@@ -98,10 +110,13 @@ def _first_use(device: torch.device) -> tuple[bool, str]:
         return False, f"needs compute capability 8.0 or newer, {device} has {major}.{minor}"
     try:
         wrong = self_check(device)
-    except (RuntimeError, triton.TritonError) as error:
-        return False, f"the self-check on {device} failed: {str(error).splitlines()[0] if str(error) else error!r}"
+        reason = f"the self-check on {device} gave wrong {wrong}"
+    except _FIRST_USE_FAILURES as error:
+        wrong = "run"
+        reason = f"the self-check on {device} failed: {(str(error).strip() or repr(error)).splitlines()[0]}"
     if wrong:
-        return False, f"the self-check on {device} gave wrong {wrong}"
+        warnings.warn(f"the Triton kNN kernels are not used: {reason}.", stacklevel=3)
+        return False, reason
     return True, f"self-check passed on {device}"
 
 
