@@ -1,6 +1,7 @@
 #include "core/parallel.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <memory>
@@ -36,6 +37,23 @@ struct Loop {
   }
 };
 
+// Waits a little while before the caller goes to sleep: an op is a row of short loops, and waking a thread takes longer
+// than many of them. Yields, so that a machine with more threads than cores loses nothing.
+template <class Done>
+bool spin_until(Done done) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(100);
+  while (std::chrono::steady_clock::now() < end) {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) return true;
+#if defined(PYFAST_X86)
+      __builtin_ia32_pause();
+#endif
+    }
+    std::this_thread::yield();
+  }
+  return done();
+}
+
 class Pool {
  public:
   // Runs the loop on the caller and up to threads-1 workers; false when another loop holds the pool.
@@ -47,15 +65,18 @@ class Pool {
       std::lock_guard<std::mutex> hold(lock_);
       loop_ = &loop;
       wanted_ = threads - 1;
-      active_ = 0;
       ++generation_;
     }
     wake_.notify_all();
     loop.work(0);
-    std::unique_lock<std::mutex> hold(lock_);
-    wanted_ = 0;  // late workers find nothing to join
-    done_.wait(hold, [&] { return active_ == 0; });
-    loop_ = nullptr;
+    {
+      std::lock_guard<std::mutex> hold(lock_);
+      wanted_ = 0;  // late workers find nothing to join
+    }
+    if (!spin_until([&] { return active_ == 0; })) {
+      std::unique_lock<std::mutex> hold(lock_);
+      done_.wait(hold, [&] { return active_ == 0; });
+    }
     return true;
   }
 
@@ -70,8 +91,9 @@ class Pool {
 
   void serve(int id) {
     uint64_t seen = 0;
-    std::unique_lock<std::mutex> hold(lock_);
     for (;;) {
+      spin_until([&] { return generation_ != seen; });
+      std::unique_lock<std::mutex> hold(lock_);
       wake_.wait(hold, [&] { return generation_ != seen; });
       seen = generation_;
       if (id > wanted_) continue;
@@ -87,10 +109,10 @@ class Pool {
   std::mutex busy_, lock_;
   std::condition_variable wake_, done_;
   std::vector<std::thread> workers_;
-  Loop* loop_ = nullptr;
+  Loop* loop_ = nullptr;  // guarded by lock_, as is wanted_
   int wanted_ = 0;
-  int active_ = 0;
-  uint64_t generation_ = 0;
+  std::atomic<int> active_{0};           // written under lock_, watched without it
+  std::atomic<uint64_t> generation_{0};  // likewise
 };
 
 // Threads do not survive fork(): a child starts with a fresh pool and leaks the parent's, whose locks may be held.
