@@ -32,7 +32,7 @@ class PackedTriton:
         metric: "l2" (squared distances), "ip" or "cosine" (similarities).
         plan: block shapes and buffer sizes; None chooses by shape.
 
-    Memory: D rounded up to 64 columns in float16 and 12 bytes per row, a reference to the rows (a copy after the
+    Memory: D rounded up to 64 columns in float16 and 16 bytes per row, a reference to the rows (a copy after the
     first `append`), and bounded workspace while searching.
     """
 
