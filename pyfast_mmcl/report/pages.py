@@ -14,7 +14,7 @@ from .tables import milliseconds, percent
 
 PAGE = "report.html"
 RESULTS = {"demo": "demo.json", "train": "history.json", "cluster": "summary.json"}
-HEADLINES = ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer")
+HEADLINES = ("last_accuracy", "forgetting", "backward_transfer", "forward_transfer")
 
 
 def build(folder: Path) -> Path:
@@ -54,7 +54,7 @@ def demo_page(record: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     sections = [
         html.cards(
             [
-                (percent(er["average_accuracy"]), "average accuracy with replay (er)"),
+                (percent(er["last_accuracy"]), "mean accuracy after the last task, with replay (er)"),
                 (percent(clusters["acc"]), "clustering accuracy, no labels used"),
                 (percent(neighbors["accuracy"]), f"{neighbors['neighbors']}-nearest-neighbour accuracy"),
             ]
@@ -200,7 +200,7 @@ def _speed_blocks(cases: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _matrix(history: Mapping[str, Any]) -> np.ndarray:
     """The accuracy matrix [T, T]; JSON's null is NaN."""
-    return np.array([[np.nan if v is None else v for v in row] for row in history["accuracy_matrix"]], dtype=np.float64)
+    return np.array([[np.nan if v is None else v for v in row] for row in history["accuracy"]], dtype=np.float64)
 
 
 def _summary(history: Mapping[str, Any]) -> dict[str, float]:
