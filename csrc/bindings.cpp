@@ -156,7 +156,8 @@ PYBIND11_MODULE(_C, m) {
     try {
       if (p) std::rethrow_exception(p);
     } catch (const pyfast::Error& e) {
-      PyErr_SetString(PyExc_ValueError, e.what());
+      py::object type = py::module_::import("pyfast_mmcl._errors").attr("InputError");
+      PyErr_SetString(type.ptr(), e.what());
     }
   });
   m.def("isa", [] { return std::string(pyfast::isa_name(pyfast::current_isa())); });

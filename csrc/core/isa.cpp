@@ -6,16 +6,27 @@
 
 #include "core/error.h"
 
+#if defined(PYFAST_X86)
+#include <cpuid.h>
+#endif
+
 namespace pyfast {
 namespace {
 
 constexpr const char* names[isa_count] = {"scalar", "avx2", "avx512", "avx512_bf16"};
 
+#if defined(PYFAST_X86)
+bool has_f16c() {  // older compilers do not know the name in __builtin_cpu_supports
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & (1u << 29));
+}
+#endif
+
 Isa detect() {
 #if defined(PYFAST_X86)
   // __builtin_cpu_supports also asks XGETBV whether the operating system saves the wide registers.
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Isa::scalar;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c()) return Isa::scalar;
   const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (!wide) return Isa::avx2;

@@ -64,12 +64,17 @@ void pack_rows(const Space& space, const Kernels& kernels, const Rows& rows, int
       const size_t p = static_cast<size_t>(panel);
       block.rho_max[p] = std::max(block.rho_max[p], b.rho);
       block.norm_max[p] = std::max(block.norm_max[p], b.norm);
-      block.bias_max[p] = std::max(block.bias_max[p], b.bias_size);
+      block.bias_max[p] = std::max(block.bias_max[p], b.bias_error);
     }
     kernels.interleave(scratch.words.data(), batch, ld, block.words.get() + panel * width * nr + lane, nr, width);
     block.rows += batch;
     done += batch;
   }
+}
+
+void Source::reserve() {
+  starts.reserve(starts.size() + 1);
+  segments.reserve(segments.size() + 1);
 }
 
 void Source::add(const Rows& rows) {
@@ -101,13 +106,20 @@ void Bank::append(const Rows& rows, int threads) {
   const int64_t per_block = block_rows();
   const size_t had = blocks.size();
   blocks.reserve(static_cast<size_t>((total + per_block - 1) / per_block));
+  source.reserve();
   try {
     while (static_cast<int64_t>(blocks.size()) * per_block < total)
       blocks.emplace_back(per_block / kernels.nr, space.width(kernels), kernels.nr);
+    pack(rows, old, total, threads);
   } catch (...) {
-    while (blocks.size() > had) blocks.pop_back();  // the bank stays as it was
+    forget(old, had);
     throw;
   }
+  source.add(rows);
+}
+
+void Bank::pack(const Rows& rows, int64_t old, int64_t total, int threads) {
+  const int64_t per_block = block_rows();
   const int64_t first_block = old / per_block, last_block = (total - 1) / per_block;
   std::mutex lock;
   parallel_for(last_block - first_block + 1, threads, [&](int64_t i, int) {
@@ -121,7 +133,18 @@ void Bank::append(const Rows& rows, int threads) {
     special.insert(special.end(), found.begin(), found.end());
   });
   std::sort(special.begin(), special.end());
-  source.add(rows);
+}
+
+// Undoes a failed append: rows from `old` on were never there. Their words may stay, -inf hides them.
+void Bank::forget(int64_t old, size_t old_blocks) {
+  while (blocks.size() > old_blocks) blocks.pop_back();
+  if (!blocks.empty()) {
+    Block& tail = blocks.back();
+    tail.rows = old - static_cast<int64_t>(old_blocks - 1) * block_rows();
+    std::fill(tail.bias.begin() + tail.rows, tail.bias.end(), -std::numeric_limits<float>::infinity());
+  }
+  special.erase(std::remove_if(special.begin(), special.end(), [&](uint32_t row) { return row >= old; }),
+                special.end());
 }
 
 int64_t Bank::bytes() const {

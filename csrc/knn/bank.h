@@ -46,6 +46,7 @@ struct Source {
   std::vector<int64_t> starts;
   int64_t count = 0;
 
+  void reserve();  // makes the next add safe from failing
   void add(const Rows& rows);
   const float* get(int64_t row, float* scratch, const Kernels& kernels) const;
   int64_t id(int64_t row) const { return segments.size() == 1 ? segments[0].id(row) : row; }
@@ -55,7 +56,8 @@ class Bank {
  public:
   Bank(Metric metric, int64_t d, const Kernels& kernels);
 
-  // The caller keeps the memory of `rows` alive and unchanged as long as the bank.
+  // The caller keeps the memory of `rows` alive and unchanged as long as the bank. On an exception the bank stays as it
+  // was.
   void append(const Rows& rows, int threads);
 
   const Kernels& kernels;
@@ -66,6 +68,10 @@ class Bank {
 
   int64_t block_rows() const { return block_panels(space, kernels) * kernels.nr; }
   int64_t bytes() const;
+
+ private:
+  void pack(const Rows& rows, int64_t old, int64_t total, int threads);
+  void forget(int64_t old, size_t old_blocks);
 };
 
 }  // namespace pyfast::knn

@@ -21,7 +21,7 @@ struct Slot {
 };
 
 // A tile of queries, interleaved for the kernel.
-// |exact - screened score| <= alpha * rho_max + beta * norm_max + 2^-22 * bias_max + eta  (docs/kernels.md, the bound)
+// |exact - screened score| <= alpha * rho_max + beta * norm_max + bias_max + eta  (docs/kernels.md, the bound)
 struct Tile {
   const uint32_t* packed;  // [width][mr] words: one float, or a pair of bfloat16
   int32_t mr;              // kernel rows, >= rows
@@ -39,7 +39,7 @@ struct Panels {
   const float* bias;      // [count][nr]; -inf marks padding and rows that take the exact side path
   const float* rho_max;   // [count]
   const float* norm_max;  // [count]
-  const float* bias_max;  // [count]
+  const float* bias_max;  // [count] largest bound on the error of a bias
   int64_t count;
   int64_t width;  // words per row
   uint32_t first_row;

@@ -42,13 +42,18 @@ inline void lock(Slot& slot) {
   }
 }
 
-inline void unlock(Slot& slot) { __atomic_store_n(&slot.lock, 0, __ATOMIC_RELEASE); }
+// Released also when ranking runs out of memory: a lock that stays held would stop every other thread.
+struct Unlock {
+  Slot& slot;
+  ~Unlock() { __atomic_store_n(&slot.lock, 0, __ATOMIC_RELEASE); }
+};
 
 // Appends the rows of one panel whose screened score reaches the limit of query r.
 __attribute__((noinline)) void append(const ScanArgs& args, const Tile& tile, int r, const V::Vec* score, float slack,
                                       uint32_t first_row) {
   Slot& slot = tile.slots[r];
   lock(slot);
+  const Unlock at_end{slot};
   float limit = load_limit(tile.limit + r);
   if (args.top1) {
     V::Vec best = score[0];
@@ -63,7 +68,6 @@ __attribute__((noinline)) void append(const ScanArgs& args, const Tile& tile, in
                           slot.upper + slot.count, slot.row + slot.count);
   }
   if (slot.count > slot.trigger) args.full(args.context, &slot, tile.limit + r);
-  unlock(slot);
 }
 
 // Asks for the part of the next tile's queries that belongs to panel i of count, ahead of their use.
@@ -93,7 +97,7 @@ void scan_tile(const ScanArgs& args, const Tile& tile, const Tile* next) {
         for (int v = 0; v < V::NV; ++v) acc[r][v] = V::mul_add(acc[r][v], x[v], y);
       }
     }
-    const float fixed = 0x1p-22f * p.bias_max[i];
+    const float fixed = p.bias_max[i];
     for (int r = 0; r < max_tile; ++r) limit[r] = load_limit(tile.limit + r);
     for (int r = 0; r < max_tile; ++r) {
       const float e = (tile.alpha[r] * p.rho_max[i] + tile.beta[r] * p.norm_max[i] + fixed + tile.eta[r]) * up;
@@ -112,6 +116,7 @@ void scan_tile(const ScanArgs& args, const Tile& tile, const Tile* next) {
         hits |= static_cast<unsigned>(V::any_ge(acc[r][v], t)) << r;
       }
     }
+    hits &= (1u << tile.rows) - 1;  // padding has no slot
     if (__builtin_expect(hits == 0, 1)) continue;
     // A copy, made once: were the address of acc itself passed on, every accumulator would live in memory.
     V::Vec score[MR][V::NV];

@@ -195,12 +195,15 @@ class Pass {
     Query& query = queries_[static_cast<size_t>(q)];
     Slot& slot = slots_[static_cast<size_t>(q)];
     if (query.bounds.special) {
+      query.best_count = 0;
       ranker.offer_range(query, 0, source_.count);
     } else {
       float* limit = limit_ + tile_of(q) * max_tile + q % kernels_.max_mr;
       compact(slot, limit);
       ranker.offer(query, slot.row, slot.count);
-      if (!special.empty()) ranker.offer(query, special.data(), static_cast<int64_t>(special.size()));
+      constexpr size_t batch = 4096;  // bounds the ranker's memory
+      for (size_t i = 0; i < special.size(); i += batch)
+        ranker.offer(query, special.data() + i, static_cast<int64_t>(std::min(batch, special.size() - i)));
     }
     std::sort(query.best, query.best + query.best_count, before);
     args_.done(first_ + q, query.best, query.best_count);

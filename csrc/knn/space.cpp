@@ -1,5 +1,6 @@
 #include "knn/space.h"
 
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -29,14 +30,21 @@ double norm_bound(float norm2, int64_t d) {
   return std::sqrt(static_cast<double>(norm2) * (1 + (static_cast<double>(d) / 4 + 8) * 0x1p-23));
 }
 
+// 1 / |x| as a float. Zero rows stay zero; NaN, and norms whose inverse is too small for a normal float, give NaN:
+// such rows are ranked in float64.
+float unit_scale(double norm2) {
+  if (norm2 == 0) return 0;
+  const double s = 1 / std::sqrt(norm2);
+  return s >= FLT_MIN ? static_cast<float>(s) : std::numeric_limits<float>::quiet_NaN();
+}
+
 constexpr double tiny = 0x1p-60;  // values and squares below float's range; typical rows have norm 1
 
 }  // namespace
 
 float Space::row_scale(const float* x, const Kernels& kernels) const {
   if (metric != Metric::cosine) return scale;
-  const double norm2 = squared_norm(x, d, kernels);
-  return static_cast<float>(norm2 > 0 ? 1 / std::sqrt(norm2) : norm2);  // zero rows stay zero, NaN stays NaN
+  return unit_scale(squared_norm(x, d, kernels));
 }
 
 void Space::fit(Metric metric_, const Rows& rows, const Kernels& kernels) {
@@ -94,8 +102,10 @@ Bounds store_row(const Space& space, const Kernels& kernels, const float* x, uin
   const double rho = norm_bound(meta.rho2, space.d) + space.rounding() * (norm + space.mean_norm) + tiny;
   const bool l2 = space.metric == Metric::l2;
   const float bias = l2 ? -0.5f * meta.norm2 : 0.0f;
-  const float bias_size = -bias * (static_cast<float>(space.d) / 8 + 8);
-  return {bias, static_cast<float>(rho * up), static_cast<float>((norm + tiny) * up), bias_size, false};
+  // In double: enlarged by D it could leave float's range, and an infinite bound would let every lane pass.
+  const double bias_error = -static_cast<double>(bias) * (static_cast<double>(space.d) / 8 + 8) * 0x1p-22;
+  return {bias, static_cast<float>(rho * up), static_cast<float>((norm + tiny) * up),
+          static_cast<float>(bias_error * up), false};
 }
 
 QueryBounds store_query(const Space& space, const Kernels& kernels, const float* q, uint32_t* out) {
@@ -105,7 +115,7 @@ QueryBounds store_query(const Space& space, const Kernels& kernels, const float*
   if (!l2) norm2 = squared_norm(q, space.d, kernels);
   float scale = space.scale;
   if (space.metric == Metric::ip) scale = power_of_two_near_inverse(std::sqrt(norm2));
-  if (space.metric == Metric::cosine) scale = static_cast<float>(norm2 > 0 ? 1 / std::sqrt(norm2) : norm2);
+  if (space.metric == Metric::cosine) scale = unit_scale(norm2);
   // The mean of ip and cosine is not subtracted from queries: their rankings ignore it.
   const float* mean = l2 ? space.mean.data() : space.zeros.data();
   const RowMeta meta = kernels.transform(q, space.d, scale, mean, out, width);

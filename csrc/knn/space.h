@@ -45,8 +45,8 @@ struct Space {
 // Metadata of a stored row, rounded so that the bound holds in float.
 struct Bounds {
   float bias, rho, norm;
-  float bias_size;  // |bias|, enlarged so that 2^-22 of it bounds the error of bias
-  bool special;     // NaN, infinity or beyond norm_limit: stored as zeros with bias -inf
+  float bias_error;  // bound on the error of bias
+  bool special;      // NaN, infinity or beyond norm_limit: stored as zeros with bias -inf
 };
 
 // Stores row x as out [scratch_width] words.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import warnings
 from typing import Any
 
 import numpy as np
@@ -19,20 +18,27 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 def as_tensor(x: Any, name: str) -> Tensor:
     """A tensor that shares memory with ``x`` (tensor, array or memory map); anything else is an InputError."""
     if isinstance(x, Tensor):
-        return x.detach()
-    if not isinstance(x, np.ndarray):
-        raise InputError(f"{name}: expected a torch tensor or a NumPy array, got {type(x).__name__}.")
-    if x.dtype.kind not in "fiu" or not x.dtype.isnative:
+        if x.layout != torch.strided or x.is_nested:
+            raise InputError(f"{name}: expected a dense tensor, got layout {x.layout}; call .to_dense() on it.")
+        return x.detach().resolve_neg()
+    if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
+        raise InputError(f"{name}: expected a torch tensor or a plain NumPy array, got {type(x).__name__}.")
+    if x.dtype.kind not in "fiu" or not x.dtype.isnative or x.itemsize > 8:
         raise InputError(
             f"{name}: expected float32, float16 or bfloat16 values, got dtype {x.dtype}; "
             f"convert with .astype(np.float32)."
         )
     if any(s < 0 for s in x.strides) or any(s % x.itemsize for s in x.strides):
         x = np.ascontiguousarray(x)  # torch has no negative or unaligned strides
-    with warnings.catch_warnings():
-        # A read-only memory map is read and never written here, which torch cannot know.
-        warnings.filterwarnings("ignore", message=".*not writable.*")
-        return torch.from_numpy(x)
+    return torch.from_numpy(x if x.flags.writeable else np.asarray(_Borrowed(x)))
+
+
+class _Borrowed:
+    """The memory of a read-only array without that flag: it is only read here, which torch cannot know."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self._owner = x
+        self.__array_interface__ = {**x.__array_interface__, "data": (x.__array_interface__["data"][0], False)}
 
 
 def as_rows(x: Any, name: str) -> Tensor:
@@ -83,9 +89,26 @@ def check_k(k: Any) -> int:
         k = operator.index(k)
     except TypeError:
         raise InputError(f"k: expected an integer ≥ 1, got {k!r}.") from None
-    if k < 1:
-        raise InputError(f"k: expected an integer ≥ 1, got {k}.")
+    if not 1 <= k < 2**31:
+        raise InputError(f"k: expected an integer ≥ 1 and below 2**31, got {k}.")
     return k
+
+
+def check_flag(value: Any, name: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{name}: expected True or False, got {value!r}.")
+    return bool(value)
+
+
+def new_outputs(n: int, k: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Uninitialised distances float32 and indices int64 [n, k]; an InputError where they do not fit into memory."""
+    try:
+        return like.new_empty(n, k, dtype=torch.float32), like.new_empty(n, k, dtype=torch.int64)
+    except (RuntimeError, MemoryError):
+        raise InputError(
+            f"k: {n} queries × k = {k} neighbours need {12 * n * k / 2**30:.1f} GiB, which cannot be allocated; "
+            "ask for fewer, or search in parts."
+        ) from None
 
 
 def like(result: Tensor, numpy: bool) -> Any:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..._errors import InputError
-from . import _checks as checks
 from . import _dispatch, _native_knn
 
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
-def read_groups(groups: Any, n: int, m: int) -> tuple[Tensor, Tensor]:
+
+def read_groups(groups: Any, n: int, m: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Group numbers of queries [N] and database rows [M] from a pair, or from one vector when both are the same."""
     pair = groups if isinstance(groups, (tuple, list)) and len(groups) == 2 else (groups, groups)
     out = []
     for values, size, side in zip(pair, (n, m), ("queries", "database"), strict=True):
-        g = checks.as_tensor(values, "groups")
-        if g.dtype.is_floating_point or g.dtype.is_complex or tuple(g.shape) != (size,):
+        g = values if isinstance(values, Tensor) else np.asarray(values)
+        integers = g.dtype in INTEGERS if isinstance(g, Tensor) else g.dtype.kind in "iu"
+        if not integers or tuple(g.shape) != (size,):
             raise InputError(
                 f"groups: expected one integer per row of {side}, shape [{size}], got {g.dtype} {list(g.shape)}; "
                 "pass (query_groups, database_groups) when the two sides differ."
             )
-        out.append(g.long())
+        out.append(torch.as_tensor(g).long().to(device))
     return out[0], out[1]
 
 
@@ -63,7 +66,7 @@ def _sorted_groups(groups: Tensor) -> tuple[Tensor, dict[int, slice]]:
     values, order = groups.sort(stable=True)
     names, counts = values.unique_consecutive(return_counts=True)
     ends = counts.cumsum(0).tolist()
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][:-1]
     return order, {g: slice(a, b) for g, a, b in zip(names.tolist(), starts, ends, strict=True)}
 
 

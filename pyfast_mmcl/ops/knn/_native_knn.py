@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ... import _native
-from ._checks import METRICS
+from ._checks import METRICS, new_outputs
 
 
 def usable(*tensors: Tensor) -> tuple[bool, str]:
@@ -32,11 +32,7 @@ def search(
     out: tuple[Tensor, Tensor] | None = None,  # rows named by query_ids are written
 ) -> tuple[Tensor, Tensor]:
     """Distances float32 [N, k] and indices int64 [N, k]."""
-    n = queries.shape[0]
-    distances, indices = out or (
-        queries.new_empty(n, k, dtype=torch.float32),
-        queries.new_empty(n, k, dtype=torch.int64),
-    )
+    distances, indices = out or new_outputs(queries.shape[0], k, queries)
     bank = None if isinstance(database, Tensor) else database
     capsule = _native.capsule
     _native.module().knn(

@@ -34,7 +34,7 @@ class PackedRows:
     def __init__(self, database: Any, metric: str = "l2", *, copy: bool = True) -> None:
         self.metric = checks.check_metric(metric)
         rows = checks.as_rows(database, "database")
-        self.sample = rows[:0]  # dtype, device and width of the bank
+        self.sample = rows.new_empty(0, rows.shape[1])  # dtype, device and width of the bank
         self._copy = copy
         self._segments: list[Tensor] = []
         self._count = 0
@@ -51,7 +51,8 @@ class PackedRows:
     @property
     def rows(self) -> Tensor:
         """All rows [M, D] in order."""
-        return torch.cat(self._segments) if len(self._segments) != 1 else self._segments[0]
+        with self._lock:
+            return self._segments[0] if len(self._segments) == 1 else torch.cat([self.sample, *self._segments])
 
     @property
     def nbytes(self) -> int:
@@ -63,13 +64,16 @@ class PackedRows:
         new = checks.as_rows(rows, "rows")
         checks.check_pair(new, self.sample, "rows", "the bank")
         if new.shape[0] == 0:
-            self._segments = self._segments or [self.sample]
             return
         new = new.clone(memory_format=torch.contiguous_format) if self._copy else new
         with self._lock:
-            for backend, packed in self._packed.items():
-                _append(backend, packed, new)
-            self._segments = [s for s in self._segments if len(s)] + [new]
+            try:
+                for backend, packed in self._packed.items():
+                    _append(backend, packed, new)
+            except BaseException:
+                self._packed.clear()  # one form may hold the new rows and another not: both are built anew when needed
+                raise
+            self._segments.append(new)
             self._count += new.shape[0]
 
     def search(
@@ -109,8 +113,6 @@ class PackedRows:
 
 
 def _append(backend: str, packed: Any, rows: Tensor) -> None:
-    if rows.shape[0] == 0:
-        return
     if backend == "native":
         _native_knn.append(packed, rows)
     else:

@@ -32,6 +32,7 @@ def knn(
 
     Exact means: equal to the float64 ranking of the given values, whatever precision the scan runs in, on any
     number of threads. Rows are screened in low precision with a rigorous error bound; survivors are ranked in float64.
+    Working memory beyond the packed rows: below 64 MiB for k up to 1,024; for larger k add some 100 bytes × k.
 
     Args:
         queries: [N, D] torch tensor (any device) or NumPy array; float32, float16 or bfloat16. float64 is accepted
@@ -42,7 +43,8 @@ def knn(
         metric: "l2" (squared Euclidean distance, ascending), "ip" or "cosine" (similarity, descending). A zero row has
             cosine similarity 0 to everything.
         groups: search only rows of the query's own group: integers [N] used for both sides, or a pair
-            (query_groups [N], database_groups [M]).
+            (query_groups [N], database_groups [M]). Costs some 40 bytes per row for sorting; a `PackedRows` filled by
+            several appends is joined to one tensor first.
         exclude_self: leave row i of the database out of the answer to query i; needs N = M.
         backend: "auto" | "torch" | "native" | "triton"; one asked for by name never falls back.
         check_finite: raise InputError when a value is NaN or infinite. Otherwise a NaN score ranks behind every number.
@@ -58,6 +60,7 @@ def knn(
     """
     q = checks.as_rows(queries, "queries")
     k, metric = checks.check_k(k), checks.check_metric(metric)
+    exclude_self = checks.check_flag(exclude_self, "exclude_self")
     bank = database if isinstance(database, PackedRows) else None
     x = bank.sample if bank is not None else checks.as_rows(database, "database")
     m = len(bank) if bank is not None else x.shape[0]
@@ -68,7 +71,7 @@ def knn(
         checks.check_finite(q, "queries")
         checks.check_finite(bank.rows if bank is not None else x, "database")
     if groups is not None:
-        query_groups, row_groups = read_groups(groups, q.shape[0], m)
+        query_groups, row_groups = read_groups(groups, q.shape[0], m, q.device)
         x = bank.rows if bank is not None else x
         chosen = _dispatch.backend_for("knn", backend, q, x)
         result = knn_in_groups(chosen, q, x, k, metric, exclude_self, query_groups, row_groups)

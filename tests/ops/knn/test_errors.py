@@ -35,6 +35,14 @@ X = torch.arange(12.0).reshape(4, 3)
         ({"groups": torch.zeros(3, dtype=torch.long)}, InputError, ["groups", "[4]", "[3]"]),
         ({"groups": torch.zeros(4)}, InputError, ["groups", "integer"]),
         ({"exclude_self": True, "queries": X[:2]}, InputError, ["exclude_self", "2", "4"]),
+        ({"groups": np.array(["a", "b", "a", "b"])}, InputError, ["groups", "integer"]),
+        ({"groups": torch.tensor([True, False, True, False])}, InputError, ["groups", "integer", "bool"]),
+        ({"database": X.to_sparse()}, InputError, ["database", "dense", "to_dense"]),
+        ({"database": X.numpy().astype(np.longdouble)}, InputError, ["database", "astype"]),
+        ({"database": np.ma.masked_array(X.numpy())}, InputError, ["database", "MaskedArray"]),
+        ({"k": 10**20}, InputError, ["k", "2**31"]),
+        ({"k": 2**31 - 1, "queries": X.repeat(500_000, 1)}, InputError, ["GiB", "fewer"]),
+        ({"exclude_self": "no"}, InputError, ["exclude_self", "True or False"]),
         ({"check_finite": True, "queries": torch.full((4, 3), torch.nan)}, InputError, ["queries", "row 0", "NaN"]),
         ({"check_finite": True, "database": torch.cat([X, X * torch.inf])}, InputError, ["database", "row 4"]),
     ],
@@ -49,7 +57,7 @@ def test_unknown_instruction_set(monkeypatch):
     if not _native.available()[0]:
         pytest.skip("the compiled kernels are missing")
     monkeypatch.setenv("PYFAST_ISA", "avx1024")
-    with raises_sentence(ValueError, "PYFAST_ISA", "avx1024", "avx512"):
+    with raises_sentence(InputError, "PYFAST_ISA", "avx1024", "avx512"):
         knn(X, X, 1, backend="native")
 
 

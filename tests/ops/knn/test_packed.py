@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfast_mmcl._errors import InputError
-from pyfast_mmcl.ops.knn import PackedRows, knn
+from pyfast_mmcl.ops.knn import PackedRows, knn, packed
 from tests.check import assert_same_bits, raises_sentence
 from tests.ops.knn.truth import METRICS, assert_exact
 
@@ -108,6 +108,31 @@ def test_any_portions(portions, k, metric):
         start += size
     q = torch.randn(4, 6, generator=torch.Generator().manual_seed(k))
     assert_exact(*knn(q, bank, k, metric=metric), q, x, k, metric)
+
+
+def test_a_failed_append_leaves_the_bank_as_it_was(monkeypatch):
+    x = torch.randn(1000, 6)
+    bank = PackedRows(x[:50]).pack("native")
+    bank._packed["other"] = object()
+    real = packed._append
+
+    def failing(backend, form, rows):
+        if backend == "other":
+            raise MemoryError
+        real(backend, form, rows)
+
+    monkeypatch.setattr(packed, "_append", failing)
+    with pytest.raises(MemoryError):
+        bank.append(x[50:])
+    monkeypatch.undo()
+    assert len(bank) == 50 and int(knn(x[:5], bank, 50)[1].max()) < 50
+    bank.append(x[50:])
+    assert_exact(*knn(x[:5], bank, 9), x[:5], x, 9, "l2")
+
+
+def test_the_copy_does_not_keep_the_original_alive():
+    bank = PackedRows(torch.randn(100, 8))
+    assert bank.sample.untyped_storage().nbytes() == 0
 
 
 def test_errors():

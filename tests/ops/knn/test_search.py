@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -230,3 +232,84 @@ def test_inputs_that_need_gradients_are_accepted():
     q = torch.randn(4, 6, requires_grad=True)
     d, i = knn(q, q, 2)
     assert not d.requires_grad and torch.equal(i[:, 0], torch.arange(4))
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e36, 3e37])
+def test_cosine_at_the_ends_of_the_float_range(isa, scale):
+    """1 / |x| leaves the normal numbers near |x| = 2^126: such rows must not be screened with a wrong unit vector."""
+    base = torch.randn(64)
+    x = (base + 1e-4 * torch.randn(300, 64)) * scale / 4
+    q = (base + 1e-4 * torch.randn(20, 64)) * scale / 4
+    assert_exact(*knn(q, x, 5, metric="cosine", backend="native"), q, x, 5, "cosine")
+    assert_exact(*knn(q / scale, x, 5, metric="cosine", backend="native"), q / scale, x, 5, "cosine")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_wide_row_just_inside_the_safe_range(isa, metric):
+    x = torch.randn(600, 4500) / 67
+    x[301] *= 0.95 * 2.0**60  # not among the rows the scale is chosen from
+    q = torch.cat([x[:3], x[300:302] * 1.01, torch.full((1, 4500), torch.nan)])
+    d, i = knn(q, x, 4, metric=metric, backend="native")
+    assert_exact(d[:5], i[:5], q[:5], x, 4, metric)
+    assert torch.equal(i[5], torch.arange(4)) and d[5].isnan().all()
+
+
+def test_many_rows_that_cannot_be_screened(isa):
+    x = torch.randn(9000, 6)
+    x[torch.arange(9000) % 10 > 0] = torch.nan
+    d, i = knn(x[:20:10], x, 1000, backend="native")
+    good = torch.arange(0, 9000, 10)
+    assert set(i[0, :900].tolist()) == set(good.tolist())
+    assert d[:, 900:].isnan().all() and torch.equal(i[1, 900:905], torch.tensor([1, 2, 3, 4, 5]))
+
+
+def test_groups_of_empty_sides():
+    x = torch.randn(5, 3)
+    none = torch.zeros(0, dtype=torch.long)
+    for q, db in ((x, x[:0]), (x[:0], x), (x[:0], x[:0])):
+        for backend in ("native", "torch"):
+            groups = (none.new_zeros(len(q)), none.new_zeros(len(db)))
+            _, i = knn(q, db, 2, groups=groups, backend=backend)
+            assert i.shape == (len(q), 2) and (i == -1).all()
+
+
+def test_groups_in_a_streamed_database(isa):
+    """Row numbers and on-the-fly packing together."""
+    x = torch.randn(60_000, 160)
+    groups = torch.arange(60_000) % 2
+    q, mine = x[:6] + 0.01, torch.tensor([0, 1, 0, 1, 1, 0])
+    _, i = knn(q, x, 3, groups=(mine, groups), backend="native")
+    distance = (q.double()[:, None] - x.double()).square().sum(-1).masked_fill(groups != mine[:, None], torch.inf)
+    assert torch.equal(i, distance.topk(3, largest=False).indices)
+
+
+def test_negated_views_and_expanded_rows(isa):
+    z = torch.randn(40, 8, dtype=torch.complex64)
+    negated = z.conj().imag  # torch flips the sign lazily, which raw memory does not show
+    assert torch.equal(knn(negated, negated.resolve_neg(), 1, backend="native")[1][:, 0], torch.arange(40))
+    one = torch.randn(1, 8).expand(30, 8)
+    assert torch.equal(knn(one[:2], one, 4, backend="native")[1], torch.arange(4).expand(2, 4))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_searches(isa):
+    q, x = torch.randn(50, 16), torch.randn(2000, 16)
+    want = knn(q, x, 3, backend="native")[1]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if torch.equal(knn(q, x, 3, backend="native")[1], want) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert torch.equal(knn(q, x, 3, backend="native")[1], want)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("ratio", [1e-15, 1e15])
+def test_queries_of_another_magnitude(isa, metric, ratio):
+    """Where float64 itself rounds scores together, ties still go to the smaller index of equal scores."""
+    x = torch.randint(-2, 3, (400, 12)).float()
+    q = torch.randint(-2, 3, (30, 12)).float() * ratio
+    d, i = knn(q, x, 15, metric=metric, backend="native")
+    assert_exact(d, i, q, x, 15, metric)
+    scalar_like = knn_reference(q, x, 15, metric)
+    if metric == "ip":  # exact in float64: the whole ranking is decided
+        assert torch.equal(i, scalar_like[1])
