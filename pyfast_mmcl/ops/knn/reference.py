@@ -95,5 +95,9 @@ def accumulate(x: Tensor, labels: Tensor, clusters: int, unit: bool = False) -> 
         if unit:
             norm = part.norm(dim=1, keepdim=True)
             part = torch.where(norm > 0, part / norm, torch.zeros_like(part))
-        sums.index_add_(0, labels[start : start + 65536], part)
+        names = labels[start : start + 65536]
+        if x.is_cuda:
+            sums.index_put_((names,), part, accumulate=True)  # sorted; index_add_ would add with atomics, in any order
+        else:
+            sums.index_add_(0, names, part)
     return sums, counts
