@@ -79,12 +79,14 @@ def check_finite(x: Tensor, name: str) -> None:
 
 
 def check_metric(metric: str) -> str:
+    """One of the three metric names; an unknown one lists the nearest."""
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     return metric
 
 
 def check_k(k: Any) -> int:
+    """``k`` as an int between 1 and 2^31 - 1."""
     try:
         k = operator.index(k)
     except TypeError:
@@ -95,6 +97,7 @@ def check_k(k: Any) -> int:
 
 
 def check_flag(value: Any, name: str) -> bool:
+    """``value`` as a bool; a string or number is a mistake, not a truth value."""
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name}: expected True or False, got {value!r}.")
     return bool(value)
