@@ -58,8 +58,8 @@ class Pool {
  public:
   // Runs the loop on the caller and up to threads-1 workers; false when another loop holds the pool.
   bool run(Loop& loop, int threads) {
-    std::unique_lock<std::mutex> busy(busy_, std::try_to_lock);
-    if (!busy.owns_lock()) return false;
+    if (busy_.test_and_set(std::memory_order_acquire)) return false;
+    const Release at_end{busy_};
     grow(threads - 1);
     {
       std::lock_guard<std::mutex> hold(lock_);
@@ -81,6 +81,11 @@ class Pool {
   }
 
  private:
+  struct Release {
+    std::atomic_flag& flag;
+    ~Release() { flag.clear(std::memory_order_release); }
+  };
+
   void grow(int count) {
     while (static_cast<int>(workers_.size()) < count) {
       const int id = static_cast<int>(workers_.size()) + 1;
@@ -106,7 +111,8 @@ class Pool {
     }
   }
 
-  std::mutex busy_, lock_;
+  std::atomic_flag busy_ = ATOMIC_FLAG_INIT;  // no mutex: a nested loop asks on the thread that holds it
+  std::mutex lock_;
   std::condition_variable wake_, done_;
   std::vector<std::thread> workers_;
   Loop* loop_ = nullptr;  // guarded by lock_, as is wanted_

@@ -297,6 +297,7 @@ void search(const SearchArgs& args) {
   const int64_t per_query = capacity * 12 + k * static_cast<int64_t>(sizeof(Scored)) + space.width(kernels) * 4 +
                             space.d * 4 + static_cast<int64_t>(sizeof(Query) + sizeof(Slot)) + 32;
   int64_t step = std::clamp<int64_t>(pass_budget / per_query, 1, 16384);
+  if (bank) step = std::min<int64_t>(step, 2048);  // nothing is packed again: small passes stay in the caches
   if (args.max_pass) step = std::min(step, args.max_pass);
   const int64_t passes = (n + step - 1) / step;
   step = (n + passes - 1) / passes;  // equal passes: a short last one would pack the database for few queries

@@ -19,7 +19,7 @@ def knn(
     database: Any,
     k: int,
     *,
-    metric: str = "l2",
+    metric: str | None = None,
     groups: Any = None,
     exclude_self: bool = False,
     backend: str = "auto",
@@ -40,8 +40,8 @@ def knn(
         database: [M, D], same kind and device, or `PackedRows`. A NumPy memory map is streamed, so it may be larger
             than memory. M = 0 is legal.
         k: neighbours per query, ≥ 1. Where k exceeds the rows there are, index −1 and distance +inf (l2) or −inf pad.
-        metric: "l2" (squared Euclidean distance, ascending), "ip" or "cosine" (similarity, descending). A zero row has
-            cosine similarity 0 to everything.
+        metric: "l2" (squared Euclidean distance, ascending), "ip" or "cosine" (similarity, descending); default: that of
+            the bank, or "l2". A zero row has cosine similarity 0 to everything.
         groups: search only rows of the query's own group: integers [N] used for both sides, or a pair
             (query_groups [N], database_groups [M]). Costs some 40 bytes per row for sorting; a `PackedRows` filled by
             several appends is joined to one tensor first.
@@ -59,9 +59,10 @@ def knn(
     Reference: docs/kernels.md (bound and proof).
     """
     q = checks.as_rows(queries, "queries")
-    k, metric = checks.check_k(k), checks.check_metric(metric)
+    k = checks.check_k(k)
     exclude_self = checks.check_flag(exclude_self, "exclude_self")
     bank = database if isinstance(database, PackedRows) else None
+    metric = checks.check_metric(metric or (bank.metric if bank is not None else "l2"))
     x = bank.sample if bank is not None else checks.as_rows(database, "database")
     m = len(bank) if bank is not None else x.shape[0]
     checks.check_pair(q, x, "queries", "database")

@@ -135,10 +135,16 @@ def test_the_copy_does_not_keep_the_original_alive():
     assert bank.sample.untyped_storage().nbytes() == 0
 
 
+def test_the_metric_is_the_banks_unless_said_otherwise():
+    q, x = torch.randn(4, 9), torch.randn(60, 9)
+    for metric in METRICS:
+        assert_same_bits(knn(q, PackedRows(x, metric), 3)[1], knn(q, x, 3, metric=metric)[1])
+
+
 def test_errors():
     bank = PackedRows(torch.randn(5, 4), "ip")
     with raises_sentence(InputError, "metric", "ip", "l2"):
-        knn(torch.randn(2, 4), bank, 1)
+        knn(torch.randn(2, 4), bank, 1, metric="l2")
     with raises_sentence(InputError, "features", "3", "4"):
         bank.append(torch.randn(2, 3))
     with raises_sentence(InputError, "float64"):
