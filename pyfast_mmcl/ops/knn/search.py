@@ -40,8 +40,8 @@ def knn(
         database: [M, D], same kind and device, or `PackedRows`. A NumPy memory map is streamed, so it may be larger
             than memory. M = 0 is legal.
         k: neighbours per query, ≥ 1. Where k exceeds the rows there are, index −1 and distance +inf (l2) or −inf pad.
-        metric: "l2" (squared Euclidean distance, ascending), "ip" or "cosine" (similarity, descending); default: that of
-            the bank, or "l2". A zero row has cosine similarity 0 to everything.
+        metric: "l2" (squared Euclidean distance, ascending), "ip" or "cosine" (similarity, descending);
+            default: that of the bank, or "l2". A zero row has cosine similarity 0 to everything.
         groups: search only rows of the query's own group: integers [N] used for both sides, or a pair
             (query_groups [N], database_groups [M]). Costs some 40 bytes per row for sorting; a `PackedRows` filled by
             several appends is joined to one tensor first.
