@@ -53,6 +53,7 @@ def _kmeans(faiss, case, inputs: Inputs, backend: str) -> Prepared:
         return engine.centroids
 
     def seconds() -> float:
+        fit(1)  # untimed: a fit after another contestant's turn pays for cold memory, which the difference would credit
         start = time.perf_counter()
         fit(1)
         middle = time.perf_counter()
@@ -63,6 +64,6 @@ def _kmeans(faiss, case, inputs: Inputs, backend: str) -> Prepared:
         lambda: fit(1),
         lambda centers: {"centers": centers},
         seconds=seconds,
-        calls=2 + EXTRA_ITERATIONS,
+        calls=3 + EXTRA_ITERATIONS,
         backend=backend,
     )

@@ -62,6 +62,7 @@ def _kmeans(case, inputs: Inputs) -> Prepared:
         return KMeans(case.K, init=centers, n_init=1, max_iter=iterations, tol=0.0, algorithm="lloyd").fit(rows)
 
     def seconds() -> float:
+        fit(1)  # untimed: a fit after another contestant's turn pays for cold memory, which the difference would credit
         start = time.perf_counter()
         first = fit(1)
         middle = time.perf_counter()
@@ -70,5 +71,5 @@ def _kmeans(case, inputs: Inputs) -> Prepared:
         return max((end - middle) - (middle - start), 0.0) / (last.n_iter_ - first.n_iter_)
 
     return Prepared(
-        lambda: fit(1), lambda engine: {"centers": engine.cluster_centers_}, seconds=seconds, calls=2 + EXTRA_ITERATIONS
+        lambda: fit(1), lambda engine: {"centers": engine.cluster_centers_}, seconds=seconds, calls=3 + EXTRA_ITERATIONS
     )
