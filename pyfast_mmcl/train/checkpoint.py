@@ -77,7 +77,12 @@ def load_checkpoint(folder: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"checkpoint {folder}: the tensor file {name} is missing or damaged; restore it or start a new run."
         )
-    return _unpack(body["state"], load_file(path))
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        # Between the check above and this line another process may have put a newer checkpoint in its place.
+        raise CheckpointError(f"{path} cannot be read ({error}); is another run writing to this folder?") from error
+    return _unpack(body["state"], tensors)
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -155,3 +155,15 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def test_objects_that_are_no_data_are_refused(tmp_path):
     with raises_sentence(CheckpointError, "cannot store Linear at state.model"):
         save_checkpoint(tmp_path, {"model": torch.nn.Linear(1, 1)})
+
+
+def test_tensors_that_vanish_while_they_are_read(tmp_path, monkeypatch):
+    """Another process may replace the checkpoint between the check of the tensors and their reading."""
+    save_checkpoint(tmp_path, {"a": torch.ones(3)})
+
+    def vanished(path):
+        raise FileNotFoundError(f"No such file or directory: {path}")
+
+    monkeypatch.setattr("pyfast_mmcl.train.checkpoint.load_file", vanished)
+    with raises_sentence(CheckpointError, "cannot be read", "another run"):
+        load_checkpoint(tmp_path)
