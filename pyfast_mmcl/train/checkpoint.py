@@ -73,15 +73,16 @@ def load_checkpoint(folder: str | Path) -> dict[str, Any]:
     body = _read_index(folder / _INDEX)
     name, digest = body["tensors"]["file"], body["tensors"]["sha256"]
     path = folder / name
-    if Path(name).name != name or not path.is_file() or _digest_file(path) != digest:
+    try:
+        intact = Path(name).name == name and path.is_file() and _digest_file(path) == digest
+        tensors = load_file(path) if intact else {}
+    except (OSError, SafetensorError) as error:
+        # Another process may put a newer checkpoint in its place at any moment.
+        raise CheckpointError(f"{path} cannot be read ({error}); is another run writing to this folder?") from error
+    if not intact:
         raise CheckpointError(
             f"checkpoint {folder}: the tensor file {name} is missing or damaged; restore it or start a new run."
         )
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        # Between the check above and this line another process may have put a newer checkpoint in its place.
-        raise CheckpointError(f"{path} cannot be read ({error}); is another run writing to this folder?") from error
     return _unpack(body["state"], tensors)
 
 
