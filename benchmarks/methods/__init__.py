@@ -1,0 +1,8 @@
+"""Method experiments on real data: one script per family, one result folder per experiment.
+
+| what                                        | file           |
+|---------------------------------------------|----------------|
+| result folders: what was done, what came out| results.py     |
+| mean ± sd over seeds as Markdown tables     | spread.py      |
+| the generated block of docs/benchmarks.md   | report.py      |
+"""
