@@ -1,0 +1,1 @@
+"""Contrastive similarity of two sets of rows, without the matrix of all pairs."""
