@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import cases, machine, records
+from benchmarks import families, machine, records
 
 NOISE = 0.05  # ratios closer to 1 than this are called equal
 
@@ -37,7 +37,7 @@ def load(side: str, slug: str) -> list[dict]:
     if Path(side).is_file():
         return records.read(Path(side))
     rows = []
-    for op in cases.OPS:
+    for op in families.every_op():
         path = records.path_of(slug, op).relative_to(machine.ROOT)
         shown = subprocess.run(["git", "show", f"{side}:{path}"], cwd=machine.ROOT, capture_output=True, text=True)
         rows += records.parse(shown.stdout) if shown.returncode == 0 else []
@@ -56,8 +56,9 @@ def ratio_table(old: list[dict], new: list[dict], prefix: str) -> str:
             continue
         ratio = match["median_s"] / row["median_s"]
         word = "equal" if abs(ratio - 1) < NOISE else "faster" if ratio > 1 else "slower"
-        sizes = " ".join(f"{letter}={row[letter]}" for letter in "NMDkK" if row[letter])
-        name = f"{row['op']} {sizes} {row['metric']}"
+        family = families.of(row["op"])
+        sizes = [f"{letter}={row[letter]}" for letter in family.cases.SIZES if row[letter]]
+        name = " ".join([row["op"], *sizes, family.tables.kind(row)])
         lines.append(
             f"{name:<42} {row['contestant']:<24} {match['median_s'] * 1e3:11.3f} {row['median_s'] * 1e3:11.3f}"
             f" {ratio:8.2f} {word}"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import cases, contestants, machine, records
+from benchmarks import families, machine, records
 from benchmarks.measure import Effort
 from benchmarks.run import Runner
 
@@ -32,8 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     if not options.skip_tests:
         tests = subprocess.run([sys.executable, "-m", "pytest", "-m", "gpu", "-q"], cwd=machine.ROOT).returncode
     slug = machine.gpu_slug(torch.cuda.get_device_name())
-    runner = Runner(contestants.GPU, Effort(), options.results, slug, describe=machine.describe_gpu)
-    return 1 if runner.run(cases.GPU) or tests else 0
+    failed = False
+    for family in map(families.load, families.NAMES):
+        runner = Runner(family.contestants.GPU, Effort(), options.results, slug, describe=machine.describe_gpu)
+        failed |= bool(runner.run(family.cases.PRESETS["gpu"]))
+    return 1 if failed or tests else 0
 
 
 if __name__ == "__main__":

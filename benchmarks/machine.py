@@ -67,7 +67,9 @@ def commit() -> str:
     head = git("rev-parse", "--short=10", "HEAD")
     if head is None:
         return ""
-    changed = git("status", "--porcelain", "--", "csrc", "pyfast_mmcl/ops", "pyfast_mmcl/_native.py", "benchmarks/*.py")
+    changed = git(
+        "status", "--porcelain", "--", "csrc", "pyfast_mmcl/ops", "pyfast_mmcl/_native.py", ":(glob)benchmarks/**/*.py"
+    )
     return head + ("+" if changed else "")
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import data, gate
-from benchmarks.cases import Case
+from benchmarks import families
 from benchmarks.processes import ContestantFailed, Process
 
 MIB = 1 << 20
@@ -28,7 +27,7 @@ class Effort:
     pause: float = 0.03  # between turns: lets the last contestant's spinning threads go to sleep
 
 
-def measure(case: Case, processes: list[Process], folder: Path, effort: Effort) -> list[dict]:
+def measure(case, processes: list[Process], folder: Path, effort: Effort) -> list[dict]:
     """Rows (contestant fields and figures) of one case, in the order of `processes`."""
     rows, ready = [], []
     for process in processes:
@@ -54,7 +53,7 @@ def measure(case: Case, processes: list[Process], folder: Path, effort: Effort) 
     return rows
 
 
-def _admit(case: Case, process: Process, folder: Path, effort: Effort) -> dict:
+def _admit(case, process: Process, folder: Path, effort: Effort) -> dict:
     """Prepare one contestant and judge its first answer; the returned fields hold no speed."""
     process.start()
     predicted = process.ask("load", case=case.to_dict(), folder=str(folder))["predicted"]
@@ -79,10 +78,11 @@ def _admit(case: Case, process: Process, folder: Path, effort: Effort) -> dict:
     }
 
 
-def judge(case: Case, answer_file: Path, folder: Path, tolerance: float) -> str | None:
+def judge(case, answer_file: Path, folder: Path, tolerance: float) -> str | None:
     """None when the saved answer agrees with float64, else the reason."""
-    with np.load(answer_file) as saved, np.load(folder / data.file_names(case)["truth"]) as truth:
-        return gate.check(case, dict(saved), dict(truth), data.load(case, folder), tolerance)
+    family = families.of(case.op)
+    with np.load(answer_file) as saved, np.load(folder / family.data.file_names(case)["truth"]) as truth:
+        return family.gate.check(case, dict(saved), dict(truth), family.data.load(case, folder), tolerance)
 
 
 def turns_of(seconds: float, effort: Effort) -> int:

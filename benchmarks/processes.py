@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 
-from benchmarks.contestants import Contestant, environment
+from benchmarks.contestant import Contestant, environment
 from benchmarks.machine import ROOT
 
 PATIENCE = 900.0  # seconds without an answer after which a contestant is given up

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import contestants as who
-from benchmarks import goals, records
+from benchmarks import families, goals, records
+from benchmarks.cells import markdown
+from benchmarks.families import Family
 from benchmarks.machine import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -41,15 +42,21 @@ def figures(results: Path) -> str:
 
 
 def machine_section(folder: Path) -> str:
-    rows = [row for file in sorted((folder / records.FAMILY).glob("*.csv")) for row in records.read(file)]
+    """What one machine measured, family by family."""
+    parts = [family_section(folder, families.load(name)) for name in families.NAMES]
+    return "\n".join(part for part in parts if part)
+
+
+def family_section(folder: Path, family: Family) -> str:
+    rows = [row for file in sorted((folder / family.name).glob("*.csv")) for row in records.read(file)]
     if not rows:
         return ""
-    verdicts = goals.evaluate(rows)
-    parts = [f"### {rows[0]['machine']}, {rows[0]['cores']} cores\n", provenance(rows)]
+    verdicts = family.goals.evaluate(rows)
+    parts = [f"### {family.name}: {rows[0]['machine']}, {rows[0]['cores']} cores\n", provenance(rows)]
     if verdicts:
         parts += ["#### Goals\n", goal_table(verdicts)]
     for op in dict.fromkeys(row["op"] for row in rows):
-        parts += [f"#### {op}\n", op_table([row for row in rows if row["op"] == op])]
+        parts += [f"#### {op}\n", family.tables.op_table([row for row in rows if row["op"] == op])]
     wrong = failures(rows)
     if wrong:
         parts += ["#### Without a figure\n", wrong]
@@ -78,34 +85,6 @@ def goal_table(verdicts: list[goals.Verdict]) -> str:
     return markdown(head, body)
 
 
-def op_table(rows: list[dict]) -> str:
-    """A line per case: our times, the rivals' times, ratios to the best-tuned faiss, our extra memory."""
-    sizes = [letter for letter in "NMDkK" if any(row[letter] for row in rows)]
-    others = list(dict.fromkeys(row["contestant"] for row in rows if row["role"] == who.PEER))
-    has_faiss = any(row["role"] in goals.FAISS_ANYHOW for row in rows)
-    has_packed = any(row["mode"] == "amortised" for row in rows)
-    head = [*sizes, "metric", "pyfast ms", *(["packed ms"] if has_packed else [])]
-    if has_faiss:
-        head += ["faiss installed ms", "faiss best by environment ms", "faiss BLAS forced ms"]
-    head += [f"{name} ms" for name in others]
-    head += ["× faiss best", "extra MiB"] if has_faiss else ["extra MiB"]
-    body = []
-    for group in goals.by_case(rows):
-        ours, packed = (goals.fastest(group, (who.OURS,), mode) for mode in ("one-shot", "amortised"))
-        line = [f"{group[0][letter]:,}" for letter in sizes] + [_kind(group[0]), _ms(ours)]
-        line += [_ms(packed)] if has_packed else []
-        best = goals.fastest(group, goals.FAISS_ANYHOW)
-        if has_faiss:
-            line += [_ms(goals.fastest(group, (who.FAISS_INSTALLED,)))]
-            line += [_named(goals.fastest(group, goals.FAISS_BEST)), _ms(goals.fastest(group, (who.FAISS_CODE,)))]
-        line += [_ms(goals.fastest(group, (name,))) for name in others]
-        if has_faiss:
-            line += [_ratio(best, goals.fastest(group, (who.OURS,)))]
-        line += [" / ".join(_mib(row) for row in (ours, packed) if row)]
-        body.append(tuple(line))
-    return markdown(tuple(head), body)
-
-
 def failures(rows: list[dict]) -> str:
     """Contestants that gave no figure and why, cases counted."""
     counts: dict[tuple[str, str], int] = {}
@@ -118,39 +97,6 @@ def failures(rows: list[dict]) -> str:
         if counts
         else ""
     )
-
-
-def _kind(row: dict) -> str:
-    extras = [
-        row["metric"],
-        row["dtype"] if row["dtype"] != "float32" else "",
-        "moving" if row["moving"] == "True" else "",
-    ]
-    return " ".join(part for part in extras if part)
-
-
-def _ms(row: dict | None) -> str:
-    if row is None:
-        return "–"
-    few = f" ({row['repeats']} turns)" if row["repeats"] < 7 else ""
-    return f"{row['median_s'] * 1e3:.4g}{few}"
-
-
-def _named(row: dict | None) -> str:
-    return "–" if row is None else f"{_ms(row)} ({row['contestant'].removeprefix('faiss ')})"
-
-
-def _ratio(rival: dict | None, ours: dict | None) -> str:
-    return "–" if rival is None or ours is None else f"{rival['median_s'] / ours['median_s']:.2f}"
-
-
-def _mib(row: dict) -> str:
-    return "–" if row["extra_mib"] is None else f"{row['extra_mib']:.0f}"
-
-
-def markdown(head: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 if __name__ == "__main__":

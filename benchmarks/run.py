@@ -1,7 +1,7 @@
 """Measure cases and keep the rows: `python -m benchmarks.run --preset quick`.
 
 Contestants are separate processes that take turns on the same inputs; see measure.py for the order of things and
-contestants.py for who takes part.
+each family's contestants.py for who takes part.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import cases, contestants, data, machine, records
-from benchmarks.cases import Case
-from benchmarks.contestants import Contestant, environment
+from benchmarks import cases, families, machine, records
+from benchmarks.contestant import Contestant, entrants, environment
+from benchmarks.families import Family
 from benchmarks.measure import Effort, measure
 from benchmarks.processes import Process
 
@@ -27,28 +27,36 @@ from benchmarks.processes import Process
 def main(argv: list[str] | None = None) -> int:
     """Run the chosen cases; 0 when every answer was right, 1 when a gate failed, 2 for a wrong command."""
     options = _parser().parse_args(argv)
+    named = [families.load(options.family)] if options.family else [families.load(name) for name in families.NAMES]
     try:
         sizes = {letter: int(value) for letter, value in (pair.split("=") for pair in options.size)}
-        chosen = cases.select(options.preset, options.op, sizes)
+        chosen = {family: cases.select(family, options.preset, options.op, sizes) for family in named}
     except (ValueError, AttributeError) as error:
         print(f"benchmarks.run: {error}", file=sys.stderr)
         return 2
-    if not chosen:
+    if not any(chosen.values()):
         print("benchmarks.run: no case of this preset has these sizes; --list shows them", file=sys.stderr)
         return 2
     if options.list:
-        print("\n".join(case.id for case in chosen))
+        print("\n".join(case.id for some in chosen.values() for case in some))
         return 0
     effort = Effort(options.repeats, min(3, options.repeats), options.seconds, options.longest)
-    pool = tuple(one for one in contestants.CPU if not options.only or any(word in one.name for word in options.only))
+    return max(_run_family(family, some, effort, options) for family, some in chosen.items() if some)
+
+
+def _run_family(family: Family, chosen: tuple, effort: Effort, options: argparse.Namespace) -> int:
+    """A family's cases with its own contestants, whose processes end before the next family begins."""
+    words, everyone = options.only, family.contestants.CPU
+    pool = tuple(one for one in everyone if not words or any(word in one.name for word in words))
     runner = Runner(pool, effort, Path(options.results), options.machine or machine.slug(), lock=options.lock)
     return runner.run(chosen, resume=options.resume)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n")[0])
-    parser.add_argument("--preset", default="quick", choices=[name for name in cases.PRESETS if name != "gpu"])
-    parser.add_argument("--op", choices=cases.OPS)
+    parser.add_argument("--preset", default="quick", choices=("quick", "goals", "full"))
+    parser.add_argument("--family", choices=families.NAMES, help="all when not given")
+    parser.add_argument("--op", choices=families.every_op())
     parser.add_argument("--size", action="append", default=[], metavar="LETTER=VALUE", help="e.g. D=768; repeatable")
     parser.add_argument(
         "--only", action="append", default=[], metavar="WORD", help="contestants whose name contains it"
@@ -82,7 +90,7 @@ class Runner:
         self.flags = machine.isa_flags()
         self.pool = {contestant.name: Process(contestant, self.threads) for contestant in pool}
 
-    def run(self, chosen: tuple[Case, ...], *, resume: bool = False) -> int:
+    def run(self, chosen: tuple, *, resume: bool = False) -> int:
         commit, failed = machine.commit(), False
         todo = [case for case in chosen if not (resume and self._measured(case, commit))]
         with tempfile.TemporaryDirectory(prefix="pyfast-bench-") as scratch:
@@ -102,13 +110,13 @@ class Runner:
                     process.stop()
         return 1 if failed else 0
 
-    def _measured(self, case: Case, commit: str) -> bool:
+    def _measured(self, case, commit: str) -> bool:
         wanted = records.case_key(case.to_dict())
         rows = records.read(records.path_of(self.slug, case.op, self.results))
         return any(records.case_key(row) == wanted and row["commit"] == commit for row in rows)
 
-    def _measure(self, case: Case, folder: Path, commit: str) -> list[dict]:
-        entrants = contestants.entrants(case, tuple(process.contestant for process in self.pool.values()), self.flags)
+    def _measure(self, case, folder: Path, commit: str) -> list[dict]:
+        taking_part = entrants(case, tuple(process.contestant for process in self.pool.values()), self.flags)
         started = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         common = case.to_dict() | {
             "threads": self.threads,
@@ -117,7 +125,7 @@ class Runner:
             "date": started,
             "run": f"{started} {case.id}",
         }
-        rows = measure(case, [self.pool[entrant.name] for entrant in entrants], folder, self.effort)
+        rows = measure(case, [self.pool[entrant.name] for entrant in taking_part], folder, self.effort)
         for row in rows:
             process = self.pool[row["contestant"]]
             row.update(common)
@@ -127,18 +135,18 @@ class Runner:
         return rows
 
 
-def _keep_only(case: Case, folder: Path) -> None:
+def _keep_only(case, folder: Path) -> None:
     """Delete inputs this case does not use: a large database would otherwise stay in memory as page cache."""
-    wanted = set(data.file_names(case).values())
+    wanted = set(families.of(case.op).data.file_names(case).values())
     for file in folder.iterdir():
         if file.name not in wanted:
             file.unlink()
 
 
-def make_inputs(case: Case, folder: Path, threads: int) -> None:
+def make_inputs(case, folder: Path, threads: int) -> None:
     """Inputs and float64 truth, made by a process whose BLAS nobody has set."""
     plain = environment(Contestant("inputs", "none"), threads)
-    command = [sys.executable, "-m", "benchmarks.data", json.dumps(case.to_dict()), str(folder)]
+    command = [sys.executable, "-m", "benchmarks.inputs", json.dumps(case.to_dict()), str(folder)]
     subprocess.run(command, cwd=machine.ROOT, env=plain, check=True)
 
 

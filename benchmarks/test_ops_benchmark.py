@@ -6,22 +6,21 @@ process of its own, so that the threads and BLAS of one do not disturb another.
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 
-from benchmarks import data, gate, peers
-from benchmarks.cases import Case, knn
+from benchmarks import families
 
 pytest.importorskip("pytest_benchmark")
 
-CASES = (
-    knn(1, 5_000, 128, 10),
-    knn(64, 5_000, 128, 10),
-    knn(500, 5_000, 128, 10),
-    Case("nearest", N=5_000, D=64, K=100),
-    Case("lloyd_step", N=5_000, D=64, K=100),
-)
-PEERS = ("ours", "torch_mm")
+CHOICES = [
+    (family, case, peer)
+    for family in map(families.load, families.NAMES)
+    for case in family.cases.TINY
+    for peer in family.contestants.PLAIN
+]
 
 
 @pytest.fixture(scope="module")
@@ -29,21 +28,20 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("inputs")
 
 
-@pytest.mark.parametrize("peer_name", PEERS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_speed(benchmark, folder, case, peer_name):
-    peer = peers.load(peer_name)
+@pytest.mark.parametrize(
+    ("family", "case", "peer_name"), CHOICES, ids=[f"{case.id}-{peer}" for _, case, peer in CHOICES]
+)
+def test_speed(benchmark, folder, family, case, peer_name):
+    peer = importlib.import_module(f"benchmarks.families.{family.name}.peers.{peer_name}")
     reason = peer.unavailable()
     if reason:
         pytest.skip(reason)
-    data.make(case, folder)
-    arrays = data.load(case, folder)
-    prepared = peer.prepare(case, peers.Inputs(case, arrays), {})
-    answer = prepared.arrays(prepared.run())
-    with np.load(folder / data.file_names(case)["truth"]) as truth:
-        if case.op != "lloyd_step":
-            answer = {name: array[truth["sample"]] for name, array in answer.items()}
-        assert gate.check(case, answer, dict(truth), arrays, peer.TOLERANCE) is None
+    family.data.make(case, folder)
+    arrays = family.data.load(case, folder)
+    prepared = peer.prepare(case, family.data.inputs(case, arrays), {})
+    with np.load(folder / family.data.file_names(case)["truth"]) as truth:
+        answer = family.gate.keep(case, prepared.arrays(prepared.run()), truth)
+        assert family.gate.check(case, answer, dict(truth), arrays, peer.TOLERANCE) is None
     benchmark.group = case.id
     benchmark.extra_info["peer"] = peer.versions()
     benchmark(prepared.run)

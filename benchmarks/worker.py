@@ -5,7 +5,7 @@ Kept alive for a whole run, so that contestants take turns (A, B, A, B, …) on 
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 import json
 import os
 import sys
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import clock, data, memory, peers
-from benchmarks.cases import Case
-from benchmarks.contestants import STEERING_PREFIXES
+from benchmarks import clock, families, memory
+from benchmarks.contestant import STEERING_PREFIXES
+from benchmarks.peer import Unsupported
 
 PROBE_ABOVE = 5e10  # operations; smaller cases are simply run
 TURN_SECONDS = 0.05
@@ -28,10 +28,10 @@ class Desk:
     def __init__(self, peer_name: str, options: dict):
         # Before the first import: libraries add variables of their own.
         self.settings = {name: value for name, value in os.environ.items() if name.startswith(STEERING_PREFIXES)}
-        self.peer, self.options = peers.load(peer_name), options
+        self.peer, self.options = importlib.import_module(peer_name), options
         self.on_gpu = str(options.get("device", "")).startswith("cuda")
         self.call_seconds = clock.cuda_seconds if self.on_gpu else clock.wall_seconds
-        self.case = self.inputs = self.prepared = None
+        self.family = self.case = self.inputs = self.prepared = None
 
     def hello(self) -> dict:
         """What runs here. The peer is imported first, so that the list of BLAS libraries is complete."""
@@ -50,26 +50,22 @@ class Desk:
 
     def load(self, case: dict, folder: str) -> dict:
         """Map the inputs, touch every page of them, and predict the seconds of one call."""
-        self.case, self.prepared = Case(**case), None
-        self.folder = Path(folder)
-        arrays = data.load(self.case, self.folder)
+        self.family, self.prepared = families.of(case["op"]), None
+        self.case, self.folder = self.family.cases.Case(**case), Path(folder)
+        arrays = self.family.data.load(self.case, self.folder)
         for array in arrays.values():
             array.reshape(-1)[::1024].sum()
-        self.inputs = peers.Inputs(self.case, arrays)
+        self.inputs = self.family.data.inputs(self.case, arrays)
         return {"predicted": self._predict()}
 
     def _predict(self) -> float:
-        """Seconds of one call, extrapolated from a part of the larger side; 0 for cases too small to matter."""
+        """Seconds of one call, extrapolated from a part of the case; 0 for cases too small to matter."""
         if self.case.flops < PROBE_ABOVE:
             return 0.0
-        side, letter = ("rows", "N") if self.case.op != "knn" or self.case.N > self.case.M else ("others", "M")
-        size = getattr(self.case, letter)
-        part = max(size // 40, min(size, 2_000))
-        small = dataclasses.replace(self.case, **{letter: part})
-        arrays = self.inputs.arrays | {side: self.inputs.arrays[side][:part]}
-        prepared = self.peer.prepare(small, peers.Inputs(small, arrays), self.options)
+        small, arrays = self.family.data.part(self.case, self.inputs.arrays)
+        prepared = self.peer.prepare(small, self.family.data.inputs(small, arrays), self.options)
         seconds = min(self.call_seconds(prepared.run) for _ in range(2))
-        return seconds * size / part
+        return seconds * self.case.flops / small.flops
 
     def build(self) -> dict:
         """Whatever is prepared before the timed call: converting inputs, packing a bank."""
@@ -87,11 +83,9 @@ class Desk:
         answer = []
         seconds = self.call_seconds(lambda: answer.append(self.prepared.run()))
         extra = self._memory_extra(before)
-        arrays = self.prepared.arrays(answer[0])
-        if self.case.op != "lloyd_step":
-            with np.load(self.folder / data.file_names(self.case)["truth"]) as truth:
-                arrays = {name: array[truth["sample"]] for name, array in arrays.items()}
-        np.savez(out, **arrays)
+        with np.load(self.folder / self.family.data.file_names(self.case)["truth"]) as truth:
+            kept = self.family.gate.keep(self.case, self.prepared.arrays(answer[0]), truth)
+        np.savez(out, **kept)
         return {"seconds": seconds, "turn_seconds": seconds * self.prepared.calls, "extra": extra}
 
     def turn(self, expected: float) -> dict:
@@ -139,7 +133,7 @@ def main() -> None:
         request = json.loads(line)
         try:
             answer = getattr(desk, request.pop("do"))(**request)
-        except peers.Unsupported as error:
+        except Unsupported as error:
             answer = {"error": f"unavailable: {error}"}
         except Exception as error:  # reported to the parent, which records it as this contestant's reason
             answer = {"error": f"{type(error).__name__}: {error}"}

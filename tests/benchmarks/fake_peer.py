@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers import Prepared, Unsupported
+from benchmarks.peer import Prepared, Unsupported
 
 TOLERANCE = 1e-6
 

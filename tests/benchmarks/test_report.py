@@ -2,14 +2,15 @@
 
 import pytest
 
-from benchmarks import cases, compare, goals, records, report
-from benchmarks import contestants as who
+from benchmarks import compare, records, report
+from benchmarks.families.knn import cases, goals
+from benchmarks.families.knn import contestants as who
 
 CASE = cases.knn(1_000, 20_000, 768, 10)
 
 
 def row(contestant, role, seconds, mode="one-shot", case=CASE, **more):
-    fields = dict.fromkeys(records.COLUMNS, "") | case.to_dict()
+    fields = dict.fromkeys(records.columns(case.op), "") | case.to_dict()
     fields |= {
         "contestant": contestant,
         "role": role,

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks import cases, contestants, gpu_check, machine, memory, records, run
-from benchmarks.contestants import Contestant, environment
+from benchmarks import gpu_check, machine, memory, records, run
+from benchmarks.contestant import Contestant, environment
+from benchmarks.families.knn import cases, contestants
 from benchmarks.measure import Effort, turns_of
 from benchmarks.processes import ContestantFailed, Process
 
@@ -15,7 +16,9 @@ EFFORT = Effort(repeats=3, fewest=2, pause=0.0)
 
 
 def contestant(name, env=None, **options):
-    return Contestant(name, "tests.benchmarks.fake_peer", env=env or {}, options=options | {"name": name})
+    return Contestant(
+        name, "tests.benchmarks.fake_peer", env=env or {}, options=options | {"name": name}, ops=cases.OPS
+    )
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def test_every_faiss_baseline_has_its_own_core_type(monkeypatch):
 
 
 def test_an_unavailable_library_says_why():
-    process = Process(Contestant("nobody", "faiss_gpu"), threads=1)
+    process = Process(Contestant("nobody", "benchmarks.families.knn.peers.faiss_gpu"), threads=1)
     with pytest.raises(ContestantFailed, match=r"^unavailable: .*(pip install|without GPU)"):
         process.start()
 
@@ -131,12 +134,12 @@ def test_rows_of_a_case_are_replaced_together(tmp_path, rows_of):
 
 def test_files_keep_every_value(tmp_path):
     path = tmp_path / "knn.csv"
-    row = dict.fromkeys(records.COLUMNS, 'a, "quoted" text') | CASE.to_dict()
+    row = dict.fromkeys(records.columns("knn"), 'a, "quoted" text') | CASE.to_dict()
     row |= {"median_s": 0.00123456, "min_s": None, "repeats": 7, "threads": 2, "cores": 2}
     row |= dict.fromkeys(("first_s", "build_s", "gflops", "extra_mib", "held_mib"), 1.5)
     records.write(path, [row])
     (read,) = records.read(path)
-    assert {name: read[name] for name in records.COLUMNS} == row | {"moving": "False"}
+    assert {name: read[name] for name in records.columns("knn")} == row | {"moving": "False"}
     assert not list(tmp_path.glob("*.partial"))
 
 

@@ -6,7 +6,9 @@ import time
 
 import numpy as np
 
-from benchmarks.peers import FLOAT32_TOLERANCE, Inputs, Prepared, Unsupported, missing, version_of
+from benchmarks.families.knn.data import Inputs
+from benchmarks.families.knn.gate import FLOAT32_TOLERANCE
+from benchmarks.peer import Prepared, Unsupported, missing, version_of
 
 TOLERANCE = FLOAT32_TOLERANCE
 EXTRA_ITERATIONS = 3

@@ -1,24 +1,21 @@
-"""One small file per contestant library. Each offers
+"""What a contestant library's file (families/<family>/peers/<library>.py) offers:
 
     unavailable() -> str | None          why it cannot run here, as a sentence; None when it can
     versions() -> dict[str, str]
-    TOLERANCE                            how far its arithmetic may be from float64, relative to ‖q‖² + max ‖x‖²
+    TOLERANCE                            how far its arithmetic may be from float64, in the family's gate
     tolerance(options) -> float          the same where it depends on the options; optional
     prepare(case, inputs, options) -> Prepared
 
-and imports its library inside these functions, so that one missing library never disturbs the others.
+It imports its library inside these functions, so that one missing library never disturbs the others.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
-
-FLOAT32_TOLERANCE = 1e-5  # expanded-form float32 distances: rounding of ‖q‖² + ‖x‖² − 2⟨q,x⟩
-TF32_TOLERANCE = 2e-3  # products of operands rounded to 10 mantissa bits
 
 
 class Unsupported(Exception):
@@ -41,23 +38,10 @@ class Prepared:
 
 @dataclass
 class Inputs:
-    """The arrays of a case; `next()` gives the same views each time, or ever smaller ones for a moving case."""
+    """The arrays of a case."""
 
     case: Any
     arrays: dict
-    step: int = field(default=0, init=False)
-
-    def next(self) -> tuple:
-        rows, others = self.arrays["rows"], self.arrays["others"]
-        if not self.case.moving:
-            return rows, others
-        cut, self.step = self.step % 64, self.step + 1
-        return rows[: len(rows) - cut], others[: len(others) - cut]
-
-
-def load(name: str):
-    """A peer by its file name here, or any module by its dotted name."""
-    return importlib.import_module(name if "." in name else f"benchmarks.peers.{name}")
 
 
 def missing(*modules: str, install: str) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.peers import FLOAT32_TOLERANCE, Inputs, Prepared, Unsupported, missing, version_of
-from benchmarks.peers.torch_mm import search_arrays, to_device
+from benchmarks.families.knn.data import Inputs
+from benchmarks.families.knn.gate import FLOAT32_TOLERANCE
+from benchmarks.families.knn.peers.torch_mm import search_arrays, to_device
+from benchmarks.peer import Prepared, Unsupported, missing, version_of
 
 TOLERANCE = FLOAT32_TOLERANCE
 

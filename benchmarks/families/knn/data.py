@@ -1,18 +1,16 @@
-"""Inputs and float64 truth of a case, written once as .npy files that every contestant maps read-only.
-
-Run as a program (`python -m benchmarks.data CASE_JSON FOLDER`) so that its BLAS is free of anyone's settings.
-"""
+"""Inputs and float64 truth of a kNN case, written once as .npy files that every contestant maps read-only."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cases import Case
+from benchmarks import peer
+from benchmarks.arrays import round_bfloat16
+from benchmarks.families.knn.cases import Case
 
 SEED = 20
 BLOCK_ROWS = 16_384
@@ -32,6 +30,32 @@ def load(case: Case, folder: Path) -> dict[str, np.ndarray]:
     """Read-only maps of `rows` [N, D] and `others` [M or K, D]."""
     names = file_names(case)
     return {name: np.load(folder / names[name], mmap_mode="r") for name in ("rows", "others")}
+
+
+@dataclasses.dataclass
+class Inputs(peer.Inputs):
+    """`next()` gives the same views each time, or ever smaller ones for a moving case."""
+
+    step: int = dataclasses.field(default=0, init=False)
+
+    def next(self) -> tuple:
+        rows, others = self.arrays["rows"], self.arrays["others"]
+        if not self.case.moving:
+            return rows, others
+        cut, self.step = self.step % 64, self.step + 1
+        return rows[: len(rows) - cut], others[: len(others) - cut]
+
+
+def inputs(case: Case, arrays: dict) -> Inputs:
+    return Inputs(case, arrays)
+
+
+def part(case: Case, arrays: dict) -> tuple[Case, dict]:
+    """A part of the larger side, enough to predict the whole."""
+    side, letter = ("rows", "N") if case.op != "knn" or case.N > case.M else ("others", "M")
+    size = getattr(case, letter)
+    kept = max(size // 40, min(size, 2_000))
+    return dataclasses.replace(case, **{letter: kept}), arrays | {side: arrays[side][:kept]}
 
 
 def make(case: Case, folder: Path) -> None:
@@ -64,12 +88,6 @@ def _write_normal(path: Path, count: int, D: int, *, stream: int, dtype: str) ->
         out[start : start + len(block)] = round_bfloat16(block) if dtype == "bfloat16" else block
     out.flush()
     os.replace(partial, path)
-
-
-def round_bfloat16(values: np.ndarray) -> np.ndarray:
-    """Finite float32 → the nearest bfloat16 value (ties to even), kept as float32."""
-    bits = values.view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def pair_values(queries: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
@@ -134,7 +152,3 @@ def lloyd_truth(rows: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
     counts = np.bincount(labels, minlength=len(centers))
     scale = float(np.square(centers).sum(1).max())
     return {"labels": labels, "gaps": gaps, "counts": counts, "sums": sums, "inertia": inertia, "scale": scale}
-
-
-if __name__ == "__main__":
-    make(Case(**json.loads(sys.argv[1])), Path(sys.argv[2]))

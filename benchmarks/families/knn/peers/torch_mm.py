@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from benchmarks.peers import FLOAT32_TOLERANCE, TF32_TOLERANCE, Inputs, Prepared, missing, version_of
+from benchmarks.families.knn.data import Inputs
+from benchmarks.families.knn.gate import FLOAT32_TOLERANCE, TF32_TOLERANCE
+from benchmarks.peer import Prepared, missing, version_of
 
 TOLERANCE = FLOAT32_TOLERANCE
 CHUNK_BYTES = 256 << 20

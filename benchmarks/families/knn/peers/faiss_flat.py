@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.peers import FLOAT32_TOLERANCE, Inputs, Prepared, missing, version_of
+from benchmarks.families.knn.data import Inputs
+from benchmarks.families.knn.gate import FLOAT32_TOLERANCE
+from benchmarks.peer import Prepared, missing, version_of
 
 TOLERANCE = FLOAT32_TOLERANCE
 EXTRA_ITERATIONS = 3

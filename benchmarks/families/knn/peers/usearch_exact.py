@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.peers import FLOAT32_TOLERANCE, Inputs, Prepared, missing, version_of
+from benchmarks.families.knn.data import Inputs
+from benchmarks.families.knn.gate import FLOAT32_TOLERANCE
+from benchmarks.peer import Prepared, missing, version_of
 
 TOLERANCE = FLOAT32_TOLERANCE
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.peers import Inputs, Prepared, missing, version_of
+from benchmarks.families.knn.data import Inputs
+from benchmarks.peer import Prepared, missing, version_of
 
 TOLERANCE = 1e-6  # exact float64 ranking; only the rounding of the returned float32 distance is left
 
@@ -23,7 +24,7 @@ def _moved(inputs: Inputs, options: dict) -> Inputs:
     """Torch tensors on the device asked for; NumPy arrays stay NumPy arrays."""
     if "device" not in options:
         return inputs
-    from benchmarks.peers.torch_mm import to_device
+    from benchmarks.families.knn.peers.torch_mm import to_device
 
     return to_device(inputs, options["device"])
 

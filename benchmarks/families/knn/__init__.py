@@ -1,0 +1,1 @@
+"""kNN: exact search, nearest centres, Lloyd steps."""

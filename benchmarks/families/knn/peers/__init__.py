@@ -1,0 +1,1 @@
+"""One file per library a user would otherwise search or cluster with."""
