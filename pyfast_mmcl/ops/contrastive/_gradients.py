@@ -1,0 +1,61 @@
+"""Gradients that are known when the value is, and the sentence for a gradient of a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def once(op: str, inputs: Sequence[Tensor], grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """The gradients; a further derivative through them is refused instead of being silently zero."""
+    if not torch.is_grad_enabled():  # the usual case: no graph of the backward pass was asked for
+        return tuple(grads)
+    return _Once.apply(op, len(inputs), *inputs, *grads)
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, op: str, count: int, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+        ctx.op = op
+        return tuple(x if x is None else x.view_as(x) for x in tensors[count:])
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        raise RuntimeError(
+            f"{ctx.op}: expected one derivative, got a derivative of the gradient (create_graph=True), which is not "
+            f"implemented; use pyfast_mmcl.ops.contrastive.reference.{ctx.op}, the same value in plain torch."
+        )
+
+
+def with_known_gradients(
+    op: str, compute: Callable[[Sequence[bool]], tuple[Tensor, Sequence[Tensor | None]]], *inputs: Any
+) -> Tensor:
+    """The value of ``compute(needed)``, whose gradients for ``inputs`` come with it; they are only scaled later.
+
+    For losses without a normaliser one pass gives both, and keeping a gradient costs as much as keeping its input.
+    """
+    needed = [isinstance(x, Tensor) and x.requires_grad for x in inputs]
+    if not torch.is_grad_enabled() or not any(needed):
+        return compute([False] * len(inputs))[0]
+    return _Known.apply(op, compute, *inputs)
+
+
+class _Known(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, op: str, compute: Callable, *inputs: Any) -> Tensor:
+        ctx.op = op
+        value, grads = compute(ctx.needs_input_grad[2:])
+        kept = [g if need else None for g, need in zip(grads, ctx.needs_input_grad[2:], strict=True)]
+        ctx.save_for_backward(*kept, *(x for x in inputs if isinstance(x, Tensor)))
+        ctx.count, ctx.dtypes = len(inputs), [getattr(x, "dtype", None) for x in inputs]
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        kept, tensors = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        with torch.no_grad():
+            grads = [k if k is None else (k * g).to(dtype) for k, dtype in zip(kept, ctx.dtypes, strict=True)]
+        return (None, None, *once(ctx.op, (*tensors, g), grads))

@@ -1,0 +1,145 @@
+"""KL between similarity softmaxes: value and gradients from the primitives, in eager mode and under torch.compile."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._gradients import once
+from ._inputs import as_scalar_tensor, number
+from ._pairs import KLPull, KLSide, kl_grads, kl_stats
+
+
+class KLTerms(NamedTuple):
+    """What the loss says beside its rows and scales."""
+
+    row_weight: float | None  # of every row's KL; None: rows have no term
+    col_weight: float | None
+    reduce: bool
+    exclude_diagonal: bool
+    skip_wrong: bool
+    precision: str
+    backend: str
+
+
+def _losses(side: KLSide, skip_wrong: bool, weight: float) -> Tensor:
+    # cross/t_sum − lse_t + lse_s; what is left when the diagonal was all there was: nothing, and a loss of 0.
+    loss = (side.cross / side.t_sum).add_(torch.sub(side.s_max, side.t_max.double()))
+    loss.add_((side.s_sum / side.t_sum).log_()).mul_(weight)
+    loss.masked_fill_(side.t_sum == 0, 0)
+    return loss.masked_fill_(~side.t_right, 0) if skip_wrong else loss
+
+
+def forward(
+    sa: Tensor, sb: Tensor, ta: Tensor, tb: Tensor, s_scale: Any, t_scale: Any, t: KLTerms
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """The loss, and for rows and columns what backward needs: maxima and shares of both softmaxes."""
+    row, col = kl_stats(
+        sa,
+        sb,
+        ta,
+        tb,
+        s_scale,
+        t_scale,
+        rows=t.row_weight is not None,
+        cols=t.col_weight is not None,
+        exclude_diagonal=t.exclude_diagonal,
+        want_right=t.skip_wrong,
+        precision=t.precision,
+        backend=t.backend,
+    )
+    value = None
+    for side, weight in ((row, t.row_weight), (col, t.col_weight)):
+        if side is not None and weight is not None:
+            part = _losses(side, t.skip_wrong, weight)
+            part = part.sum() if t.reduce else part
+            value = part if value is None else value.add_(part)
+    value = value.to(sa.dtype if sa.dtype == torch.float64 else torch.float32)
+    return value, _kept(row, t.row_weight, t.skip_wrong), _kept(col, t.col_weight, t.skip_wrong)
+
+
+def _kept(side: KLSide | None, weight: float | None, skip_wrong: bool) -> list[Tensor]:
+    if side is None or weight is None:
+        return []
+    parts = []
+    for top, total in ((side.s_max, side.s_sum), (side.t_max, side.t_sum)):
+        share = weight / total
+        share.masked_fill_(total == 0 if not skip_wrong else (total == 0) | ~side.t_right, 0)
+        parts += [top, share]
+    return parts
+
+
+def backward(
+    g: Tensor,
+    sa: Tensor,
+    sb: Tensor,
+    ta: Tensor,
+    tb: Tensor,
+    s_scale: Any,
+    t_scale: Any,
+    row: list[Tensor],
+    col: list[Tensor],
+    t: KLTerms,
+    need_a: bool,
+    need_b: bool,
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """Gradients for the student's sides in their dtypes and for its scale (float64)."""
+    da, db, dscale = kl_grads(
+        sa,
+        sb,
+        ta,
+        tb,
+        s_scale,
+        t_scale,
+        _pull(row, g) if row else None,
+        _pull(col, g) if col else None,
+        exclude_diagonal=t.exclude_diagonal,
+        need_a=need_a,
+        need_b=need_b,
+        precision=t.precision,
+        backend=t.backend,
+    )
+    return None if da is None else da.to(sa.dtype), None if db is None else db.to(sb.dtype), dscale
+
+
+def _pull(kept: list[Tensor], g: Tensor) -> KLPull:
+    s_max, s_share, t_max, t_share = kept
+    g = g.double()
+    return KLPull(s_max, (s_share * g).to(s_max.dtype), t_max, (t_share * g).to(t_max.dtype))
+
+
+def distill(sa: Tensor, sb: Tensor, ta: Tensor, tb: Tensor, s_scale: Any, t_scale: Any, terms: KLTerms) -> Tensor:
+    """The loss with its gradients for the student's sides and scale."""
+    if torch.compiler.is_compiling():
+        from ._kl_op import distill_registered
+
+        return distill_registered(sa, sb, ta, tb, as_scalar_tensor(s_scale, sa), as_scalar_tensor(t_scale, sa), terms)
+    learned = isinstance(s_scale, Tensor) and s_scale.requires_grad
+    if not torch.is_grad_enabled() or not (sa.requires_grad or sb.requires_grad or learned):
+        return forward(sa, sb, ta, tb, number(s_scale), number(t_scale), terms)[0]
+    return _Distill.apply(sa, sb, s_scale, ta, tb, t_scale, terms)
+
+
+class _Distill(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, sa: Tensor, sb: Tensor, s_scale: Any, ta: Tensor, tb: Tensor, t_scale: Any, terms: KLTerms
+    ) -> Tensor:
+        ctx.terms, ctx.scales = terms, (number(s_scale), number(t_scale))
+        ctx.like = s_scale if isinstance(s_scale, Tensor) else None
+        value, row, col = forward(sa, sb, ta, tb, *ctx.scales, terms)
+        ctx.rows = len(row)
+        ctx.save_for_backward(sa, sb, ta, tb, *row, *col)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        sa, sb, ta, tb, *kept = ctx.saved_tensors
+        need = ctx.needs_input_grad
+        with torch.no_grad():
+            row, col = kept[: ctx.rows], kept[ctx.rows :]
+            da, db, dscale = backward(g, sa, sb, ta, tb, *ctx.scales, row, col, ctx.terms, need[0], need[1])
+            dscale = dscale.to(ctx.like).reshape(ctx.like.shape) if need[2] else None
+        return (*once("similarity_kl", (sa, sb, g), (da, db, dscale)), None, None, None, None)

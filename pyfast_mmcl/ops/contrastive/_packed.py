@@ -1,0 +1,47 @@
+"""`PackedReference`: rows that never change, prepared once for many calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._errors import InputError, unknown_name
+from ..knn._checks import as_rows
+
+
+class PackedReference:
+    """Frozen reference rows [M, D], packed once for `similarity_kl` and `info_nce(a, packed, …)`.
+
+    A bank of constant embeddings (the reference texts of ZSCL) meets every batch; what depends on it alone is done
+    here. It is a copy: later changes of ``rows`` do not reach it, and no gradient does.
+
+    Args:
+        rows: [M, D] torch tensor (any device) or NumPy array; float32, float16, bfloat16 or float64.
+        precision: "float32", or "bfloat16": the rows are rounded to it once and products read half the bytes.
+
+    Raises:
+        InputError: wrong shape, dtype or precision.
+    """
+
+    def __init__(self, rows: Any, *, precision: str = "float32") -> None:
+        if precision not in ("float32", "bfloat16"):
+            raise unknown_name("precision", precision, ("float32", "bfloat16"))
+        x = as_rows(rows, "rows")
+        if precision == "bfloat16" and x.dtype == torch.float64:
+            raise InputError('rows: expected float32, float16 or bfloat16 for precision="bfloat16", got float64.')
+        self.precision = precision
+        rounded = x.bfloat16() if precision == "bfloat16" else x
+        self.rows: Tensor = rounded.to(x.dtype, copy=True, memory_format=torch.contiguous_format)
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    @property
+    def features(self) -> int:
+        """D."""
+        return self.rows.shape[1]
+
+    def __repr__(self) -> str:
+        return f"PackedReference(rows={len(self)}, features={self.features}, precision={self.precision!r})"
