@@ -178,6 +178,13 @@ class Learner:
             raise InputError("evaluate: there is no stream yet; call fit first.")
         return self._accuracy(task, split)
 
+    def task_loader(self) -> Loader:
+        """The loader that ``after_task`` is given, at any time: the current training rows in the order of their ids."""
+        if self._stream is None or self.task is None:
+            raise InputError("task_loader: there is no current task; it exists while fit runs.")
+        seen = self.method.trains_on == "seen"
+        return self._stream.loader(self.task.id, seen=seen, batch_size=self.batch_size)
+
     def _run_task(self, task: Task) -> None:
         self.task = task
         self._clock = time.perf_counter()
@@ -194,7 +201,7 @@ class Learner:
             )
             self._run_epoch(task, epoch)
         self._seed(task.id, _AFTER)
-        loader = self._stream.loader(task.id, seen=self.method.trains_on == "seen", batch_size=self.batch_size)
+        loader = self.task_loader()
         for part in self.parts:
             part.after_task(self, task, loader)
         self._tick_clock()

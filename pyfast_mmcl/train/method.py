@@ -64,6 +64,7 @@ def _checked(method: Method) -> Method:
 
 
 def _plain(hyper: dict[str, Any]) -> dict[str, Any]:
-    """The same with values that JSON knows; others by their text."""
+    """The same with values that JSON knows; functions by their name, which another process shares; others by text."""
     known = (bool, int, float, str, type(None))
-    return {name: value if isinstance(value, known) else repr(value) for name, value in hyper.items()}
+    named = {name: getattr(value, "__qualname__", None) or repr(value) for name, value in hyper.items()}
+    return {name: value if isinstance(value, known) else named[name] for name, value in hyper.items()}

@@ -392,3 +392,23 @@ def test_replay_draws_as_many_rows_as_asked(stream):
 
     Learner(default_model(stream), [Replay(500, rows=5), CrossEntropy(), Watch()], epochs=1, **CPU).fit(stream)
     assert sizes[0] == (32, 0) and set(sizes[1:]) <= {(32, 5), (stream.tasks[0].n_train % 32, 5)}
+
+
+def test_the_rows_of_the_current_task_can_be_read_before_training(stream):
+    class Look(Part):
+        def __init__(self):
+            self.rows, self.after = [], []
+
+        def before_task(self, learner, task):
+            self.rows.append(torch.cat([batch.index for batch in learner.task_loader()]))
+
+        def after_task(self, learner, task, loader):
+            self.after.append(torch.cat([batch.index for batch in loader]))
+
+    look = Look()
+    learner = Learner(default_model(stream), [look, CrossEntropy()], epochs=1, **CPU)
+    with raises_sentence(InputError, "task_loader", "fit"):
+        learner.task_loader()
+    learner.fit(stream)
+    assert all(torch.equal(rows, stream.rows(t)) for t, rows in enumerate(look.rows))
+    assert all(map(torch.equal, look.rows, look.after))

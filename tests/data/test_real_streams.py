@@ -1,0 +1,135 @@
+"""Streams of the real data sets: who is trained on, who is tested on, and what a file must be."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from pyfast_mmcl._errors import InputError, UnknownNameError
+from pyfast_mmcl.data import har_stream, permuted_mnist_stream, split_mnist_stream
+from pyfast_mmcl.data.folder import data_file, read_arrays
+from pyfast_mmcl.data.har import SENSORS
+from pyfast_mmcl.data.mnist import held_out_digits, read_idx, read_mnist
+from tests.check import raises_sentence
+
+
+@pytest.fixture(scope="module")
+def mnist(data_dir):
+    return read_mnist(data_dir)
+
+
+def write_idx(path, values, kind=8):
+    head = bytes([0, 0, kind, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+    path.write_bytes(gzip.compress(head + values.astype(np.uint8).tobytes()))
+    return path
+
+
+def test_idx_files_are_read_as_they_are_specified(tmp_path):
+    values = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    assert np.array_equal(read_idx(write_idx(tmp_path / "a.gz", values)), values)
+
+
+@pytest.mark.parametrize("damage", ["type", "short", "long", "header", "gzip"])
+def test_damaged_idx_files_are_refused(tmp_path, damage):
+    path = write_idx(tmp_path / "a.gz", np.arange(6).reshape(2, 3), kind=9 if damage == "type" else 8)
+    data = gzip.decompress(path.read_bytes())
+    changed = {"type": data, "short": data[:-1], "long": data + b"\0", "header": data[:6]}
+    path.write_bytes(path.read_bytes()[:-9] if damage == "gzip" else gzip.compress(changed[damage]))
+    with raises_sentence(InputError, "a.gz"):
+        read_idx(path)
+
+
+def test_a_missing_folder_or_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYFAST_MMCL_DATA", raising=False)
+    with raises_sentence(InputError, "har.npz", "PYFAST_MMCL_DATA", "folder="):
+        har_stream()
+    monkeypatch.setenv("PYFAST_MMCL_DATA", str(tmp_path))
+    with raises_sentence(InputError, "t10k-images-idx3-ubyte.gz", "does not exist"):
+        split_mnist_stream()
+    (tmp_path / "x.npz").write_bytes(b"no archive")
+    with raises_sentence(InputError, "x.npz"):
+        read_arrays("x.npz")
+    assert data_file("x.npz", tmp_path) == tmp_path / "x.npz"
+
+
+def test_every_fifth_digit_is_tested_on_and_validation_leaves_it_out():
+    used, tested = held_out_digits(100, "test")
+    assert used.all() and tested.nonzero().flatten().tolist() == list(range(4, 100, 5))
+    used, validated = held_out_digits(100, "validation")
+    assert not (used & tested).any() and validated.nonzero().flatten().tolist() == list(range(3, 100, 5))
+    with pytest.raises(UnknownNameError):
+        held_out_digits(100, "train")
+
+
+def test_mnist_holds_what_it_should(mnist):
+    images, digit = mnist
+    assert images.shape == (10000, 28, 28) and images.dtype == torch.uint8 and int(images.max()) == 255
+    assert digit.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@pytest.mark.parametrize("held_out", ["test", "validation"])
+@pytest.mark.parametrize("scenario", ["cil", "til", "dil"])
+def test_split_mnist_deals_two_digits_per_task(data_dir, mnist, scenario, held_out):
+    stream = split_mnist_stream(scenario, held_out=held_out, folder=data_dir)
+    images, digit = mnist
+    used, tested = held_out_digits(len(digit), held_out)
+    digit, tested = digit[used], tested[used]
+    assert stream.n_tasks == 5 and stream.n_classes == (2 if scenario == "dil" else 10)
+    for t in range(5):
+        train, test = stream.rows(t), stream.rows(t, "test")
+        assert set(digit[train].tolist()) == {2 * t, 2 * t + 1} == set(digit[test].tolist())
+        assert tested[test].all() and not tested[train].any()
+        inputs, _, target = stream.gather(train[:5])
+        assert torch.equal(target, digit[train[:5]] % (2 if scenario == "dil" else 10))
+        torch.testing.assert_close(inputs["image"], images[used][train[:5]].flatten(1) / 255)
+    with raises_sentence(InputError, "n_tasks"):
+        split_mnist_stream("dil", 3, folder=data_dir)
+
+
+def test_permuted_mnist_orders_the_pixels_of_every_task_anew(data_dir):
+    stream = permuted_mnist_stream(3, rows=500, folder=data_dir)
+    rows = [stream.rows(t, "test") for t in range(3)]
+    assert [len(r) for r in rows] == [100] * 3 and stream.n_classes == 10
+    digits = [stream.gather(r)[0]["image"] for r in rows]
+    assert all(torch.equal(stream.gather(r)[2], stream.gather(rows[0])[2]) for r in rows)
+    for other in digits[1:]:
+        assert not torch.equal(other, digits[0])
+        assert torch.equal(other.sort(1).values, digits[0].sort(1).values)
+    another = permuted_mnist_stream(3, rows=500, folder=data_dir, seed=1)
+    assert torch.equal(another.gather(rows[0])[0]["image"], digits[0])
+    assert not torch.equal(another.gather(rows[1])[0]["image"], digits[1])
+
+
+@pytest.fixture(scope="module")
+def people(data_dir):
+    return torch.from_numpy(read_arrays("har.npz", data_dir)["subject"])
+
+
+@pytest.mark.parametrize("held_out", ["test", "validation"])
+@pytest.mark.parametrize("scenario", ["cil", "til", "dil"])
+def test_nobody_is_trained_on_and_tested_on(data_dir, people, scenario, held_out):
+    stream = har_stream(scenario, held_out=held_out, folder=data_dir)
+    used = people if held_out == "test" else people[(people - 1) % 3 != 2]
+    trained = {int(p) for t in range(stream.n_tasks) for p in used[stream.rows(t)].unique()}
+    tested = {int(p) for t in range(stream.n_tasks) for p in used[stream.rows(t, "test")].unique()}
+    assert not trained & tested and trained | tested == set(used.unique().tolist())
+    assert tested == {p for p in range(1, 19) if (p - 1) % 3 == (2 if held_out == "test" else 1)}
+    if scenario == "dil":
+        groups = [set(used[stream.task_of == t].unique().tolist()) for t in range(stream.n_tasks)]
+        assert len(groups) == 3 and not any(a & b for a in groups for b in groups if a is not b)
+
+
+def test_har_has_four_sensors_in_units_of_the_people_trained_on(data_dir):
+    stream = har_stream(folder=data_dir, missing={SENSORS[2]: 0.25})
+    assert stream.modalities == SENSORS and stream.class_names[2] == "walking"
+    inputs, present, _ = stream.gather(torch.cat([stream.rows(t) for t in range(2)]))
+    assert all(x.shape[1:] == (3, 64) for x in inputs.values())
+    for name in (SENSORS[0], SENSORS[1], SENSORS[3]):
+        torch.testing.assert_close(inputs[name].mean((0, 2)), torch.zeros(3), atol=1e-4, rtol=0)
+        torch.testing.assert_close(inputs[name].std((0, 2)), torch.ones(3), atol=1e-4, rtol=0)
+    share = present[SENSORS[2]].float().mean()
+    assert 0.7 < share < 0.8 and not inputs[SENSORS[2]][~present[SENSORS[2]]].any()
+    with raises_sentence(InputError, "n_tasks", "6"):
+        har_stream("dil", 7, folder=data_dir)
