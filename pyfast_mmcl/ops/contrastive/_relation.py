@@ -19,12 +19,10 @@ def _lengths(x: Tensor, rows: slice) -> Tensor:
     return torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _pulled(x: Tensor, rows: slice, slope: Tensor) -> Tensor:
-    # Σ_j slope_ij·(x_i − x_j)/‖x_i − x_j‖ for the rows of a block; 0 where they coincide.
-    with torch.enable_grad():
-        own = x[rows].detach().requires_grad_()
-        d = torch.cdist(own, x, compute_mode="donot_use_mm_for_euclid_dist")
-        return torch.autograd.grad(d, own, slope)[0]
+def _pulled(x: Tensor, rows: slice, slope: Tensor, lengths: Tensor) -> Tensor:
+    # Σ_j slope_ij·(x_i − x_j)/‖x_i − x_j‖ for the rows of a block; 0 where they coincide. Called directly, since
+    # autograd does not reach into an operator of torch.library.
+    return torch.ops.aten._cdist_backward(slope, x[rows], x, 2.0, lengths)
 
 
 def _mean_length(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -58,8 +56,8 @@ def distance(s: Tensor, t: Tensor, delta: float, need: bool) -> tuple[Tensor, Te
         value += part
         if own is not None and shared is not None:
             pulled += (slope * d).sum(dtype=torch.float64)
-            own[rows] = _pulled(s, rows, slope)
-            shared[rows] = _pulled(s, rows, torch.ones_like(slope))
+            own[rows] = _pulled(s, rows, slope, d)
+            shared[rows] = _pulled(s, rows, torch.ones_like(slope), d)
     if own is None or shared is None:
         return value, None
     # Twice: a row is the first and the second of its pairs.
