@@ -11,7 +11,7 @@
 #include <cfloat>
 #include <cstring>
 
-#include "knn/half.h"
+#include "core/half.h"
 #include "knn/kernels.h"
 
 namespace pyfast::knn::PYFAST_ISA_NAMESPACE {

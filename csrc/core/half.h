@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace pyfast::knn {
+namespace pyfast {
 
 static inline float half_value(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16;
@@ -18,4 +18,4 @@ static inline float half_value(uint16_t h) {
   return value;
 }
 
-}  // namespace pyfast::knn
+}  // namespace pyfast

@@ -1,0 +1,252 @@
+"""Glue to the compiled pair primitives: allocates outputs, passes DLPack capsules and torch's thread count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ... import _native
+from ._pairs import KLPull, KLSide, Pull, Side
+
+_capsule = _native.capsule
+
+
+def usable(*tensors: Tensor) -> tuple[bool, str]:
+    """Whether the compiled primitives take these tensors, and why not."""
+    for t in tensors:
+        if t.device.type != "cpu":
+            return False, f"compiled for the CPU, the rows are on {t.device}"
+        if t.dtype == torch.float64:
+            return False, "float64 rows run on the torch tiles"
+    return _native.available()
+
+
+def reference_rows(rows: Tensor, precision: str) -> Any:
+    """Rows [M, D] packed in both layouts; takes the place of ``b`` (and ``tb``) below where b has no gradient."""
+    return _native.module().ReferenceRows(_capsule(rows), _bfloat16(rows, precision), torch.get_num_threads())
+
+
+def pair_stats(
+    a: Tensor,
+    b: Any,
+    scale: Any,
+    *,
+    row_ids: Tensor,
+    col_ids: Tensor,
+    rows: bool = True,
+    cols: bool = True,
+    exclude_self: bool = False,
+    row_offset: int = 0,
+    col_offset: int = 0,
+    symmetric: bool = False,
+    precision: str = "auto",
+) -> tuple[Side | None, Side | None]:
+    """See `_pairs.pair_stats`."""
+    row = _new_side(a.shape[0]) if rows or symmetric else None
+    col = _new_side(len(col_ids)) if cols and not symmetric else None
+    _native.module().pair_stats(
+        _capsule(a),
+        _other(b),
+        float(scale),
+        _ids(row_ids),
+        _ids(col_ids),
+        _capsules(row and (row.max, row.sum, row.pos)),
+        _capsules(col and (col.max, col.sum, col.pos)),
+        exclude_self,
+        row_offset - col_offset,
+        symmetric,
+        _bfloat16(a, precision),
+        torch.get_num_threads(),
+    )
+    return row, col
+
+
+def pair_grads(
+    a: Tensor,
+    b: Any,
+    scale: Any,
+    row: Pull | None,
+    col: Pull | None,
+    *,
+    row_ids: Tensor,
+    col_ids: Tensor,
+    need_a: bool = True,
+    need_b: bool = True,
+    exclude_self: bool = False,
+    row_offset: int = 0,
+    col_offset: int = 0,
+    symmetric: bool = False,
+    precision: str = "auto",
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """See `_pairs.pair_grads`."""
+    need_b = need_b and not symmetric
+    da, db = _new_gradients(a, b, need_a or symmetric or not need_b, need_b)
+    dscale = _native.module().pair_grads(
+        _capsule(a),
+        _other(b),
+        float(scale),
+        _ids(row_ids),
+        _ids(col_ids),
+        _capsules(row and (_vector(row.max), _vector(row.coef), _vector(row.pos))),
+        _capsules(col and (_vector(col.max), _vector(col.coef), _vector(col.pos))),
+        None if da is None else _capsule(da),
+        None if db is None else _capsule(db),
+        exclude_self,
+        row_offset - col_offset,
+        symmetric,
+        _bfloat16(a, precision),
+        torch.get_num_threads(),
+    )
+    return (da if need_a else None), db, torch.tensor(dscale, dtype=torch.float64)
+
+
+def siglip_pass(
+    a: Tensor,
+    b: Any,
+    scale: Any,
+    bias: Any,
+    *,
+    row_ids: Tensor,
+    col_ids: Tensor,
+    need_a: bool = True,
+    need_b: bool = True,
+    precision: str = "auto",
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]:
+    """See `_pairs.siglip_pass`."""
+    da, db = _new_gradients(a, b, need_a, need_b)
+    sums = _native.module().siglip(
+        _capsule(a),
+        _other(b),
+        float(scale),
+        float(bias),
+        _ids(row_ids),
+        _ids(col_ids),
+        None if da is None else _capsule(da),
+        None if db is None else _capsule(db),
+        _bfloat16(a, precision),
+        torch.get_num_threads(),
+    )
+    loss, dscale, dbias = torch.tensor(sums, dtype=torch.float64).unbind()
+    return loss, da, db, dscale, dbias
+
+
+def kl_stats(
+    sa: Tensor,
+    sb: Any,
+    ta: Tensor,
+    tb: Any,
+    s_scale: Any,
+    t_scale: Any,
+    *,
+    rows: bool = True,
+    cols: bool = True,
+    exclude_diagonal: bool = False,
+    want_right: bool = False,
+    row_offset: int = 0,
+    col_offset: int = 0,
+    precision: str = "auto",
+) -> tuple[KLSide | None, KLSide | None]:
+    """See `_pairs.kl_stats`."""
+    row = _new_kl_side(sa.shape[0]) if rows else None
+    col = _new_kl_side(_length(sb)) if cols else None
+    _native.module().kl_stats(
+        _capsule(sa),
+        _other(sb),
+        _capsule(ta),
+        _other(tb),
+        float(s_scale),
+        float(t_scale),
+        _kl_capsules(row, want_right),
+        _kl_capsules(col, want_right),
+        exclude_diagonal,
+        row_offset - col_offset,
+        _bfloat16(sa, precision),
+        torch.get_num_threads(),
+    )
+    return row, col
+
+
+def kl_grads(
+    sa: Tensor,
+    sb: Any,
+    ta: Tensor,
+    tb: Any,
+    s_scale: Any,
+    t_scale: Any,
+    row: KLPull | None,
+    col: KLPull | None,
+    *,
+    exclude_diagonal: bool = False,
+    row_offset: int = 0,
+    col_offset: int = 0,
+    need_a: bool = True,
+    need_b: bool = True,
+    precision: str = "auto",
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """See `_pairs.kl_grads`."""
+    da, db = _new_gradients(sa, sb, need_a or not need_b, need_b)
+    dscale = _native.module().kl_grads(
+        _capsule(sa),
+        _other(sb),
+        _capsule(ta),
+        _other(tb),
+        float(s_scale),
+        float(t_scale),
+        _capsules(row and tuple(_vector(x) for x in row)),
+        _capsules(col and tuple(_vector(x) for x in col)),
+        None if da is None else _capsule(da),
+        None if db is None else _capsule(db),
+        exclude_diagonal,
+        row_offset - col_offset,
+        _bfloat16(sa, precision),
+        torch.get_num_threads(),
+    )
+    return (da if need_a else None), db, torch.tensor(dscale, dtype=torch.float64)
+
+
+def _bfloat16(a: Tensor, precision: str) -> bool:
+    return precision == "bfloat16" or (precision == "auto" and a.dtype == torch.bfloat16)
+
+
+def _other(b: Any) -> Any:
+    return _capsule(b) if isinstance(b, Tensor) else b
+
+
+def _length(b: Any) -> int:
+    return b.shape[0] if isinstance(b, Tensor) else len(b)
+
+
+def _ids(ids: Tensor) -> Any:
+    return _capsule(ids.contiguous())
+
+
+def _vector(x: Tensor) -> Tensor:
+    return x.to(torch.float32).contiguous()
+
+
+def _capsules(tensors: tuple[Tensor, ...] | None) -> tuple[Any, ...]:
+    return tuple(_capsule(t) for t in tensors) if tensors else ()
+
+
+def _new_side(n: int) -> Side:
+    return Side(torch.empty(n), torch.empty(n, dtype=torch.float64), torch.empty(n, dtype=torch.float64))
+
+
+def _new_kl_side(n: int) -> KLSide:
+    sums = (torch.empty(n, dtype=torch.float64) for _ in range(3))
+    return KLSide(torch.empty(n), torch.empty(n), *sums, torch.zeros(n, dtype=torch.bool))
+
+
+def _kl_capsules(side: KLSide | None, want_right: bool) -> tuple[Any, ...]:
+    if side is None:
+        return ()
+    right = (side.t_right.view(torch.uint8),) if want_right else ()
+    return _capsules((side.s_max, side.t_max, side.s_sum, side.t_sum, side.cross, *right))
+
+
+def _new_gradients(a: Tensor, b: Any, need_a: bool, need_b: bool) -> tuple[Tensor | None, Tensor | None]:
+    da = torch.empty(a.shape, dtype=torch.float32) if need_a else None
+    db = torch.empty(b.shape, dtype=torch.float32) if need_b else None
+    return da, db
