@@ -1,0 +1,176 @@
+"""What the ranks of a ring do in its tests, and the same in one process with all rows."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from pyfast_mmcl.ops.contrastive import reference, ring
+
+FEATURES = 7
+
+
+class Case(NamedTuple):
+    """One loss on seeded rows: op, rows of every rank, dtype and keywords of the op."""
+
+    op: str
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+    dtype: str = "float64"
+    scale: float = 9.0
+    labels: int = 0  # how many different ones; 0: none
+    weights: bool = False
+    options: tuple[tuple[str, Any], ...] = ()
+    seed: int = 0
+
+
+class Problem(NamedTuple):
+    """All rows of a case, or those of one rank."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    labels: tuple[torch.Tensor, torch.Tensor]
+    weights: tuple[torch.Tensor, torch.Tensor]
+
+
+def problem(case: Case) -> Problem:
+    """The rows of all ranks, in rank order; they are unit rows, a pair resembles each other."""
+    g = torch.Generator().manual_seed(case.seed)
+    n, m = sum(case.rows), sum(case.cols)
+    a = torch.randn(n, FEATURES, generator=g, dtype=torch.float64)
+    b = torch.randn(m, FEATURES, generator=g, dtype=torch.float64)
+    b[: min(n, m)] += a[: min(n, m)]
+    unit = [torch.nn.functional.normalize(x, dim=1).to(getattr(torch, case.dtype)) for x in (a, b)]
+    labels = tuple(torch.randint(0, max(case.labels, 1), (k,), generator=g) for k in (n, m))
+    weights = tuple(torch.rand(k, generator=g, dtype=torch.float64) for k in (n, m))
+    return Problem(*unit, labels, weights)
+
+
+def share(case: Case, rank: int) -> Problem:
+    """The rows of ``rank``."""
+    whole = problem(case)
+    r = slice(sum(case.rows[:rank]), sum(case.rows[: rank + 1]))
+    c = slice(sum(case.cols[:rank]), sum(case.cols[: rank + 1]))
+    pick = [(pair[0][r], pair[1][c]) for pair in (whole.labels, whole.weights)]
+    return Problem(whole.a[r], whole.b[c], *pick)
+
+
+def views(case: Case, z: torch.Tensor) -> torch.Tensor:
+    """NT-Xent in one process: view one of every rank, then view two of every rank, from rows in rank order."""
+    starts = np.cumsum((0, *case.rows))
+    first = [torch.arange(s, s + n // 2) for s, n in zip(starts, case.rows, strict=False)]
+    second = [torch.arange(s + n // 2, s + n) for s, n in zip(starts, case.rows, strict=False)]
+    return z[torch.cat([*first, *second])]
+
+
+def _call(module: Any, suffix: str, case: Case, p: Problem, leaves: list[torch.Tensor], more: dict) -> torch.Tensor:
+    a, b, scale, bias = leaves
+    options = {**dict(case.options), **more}
+    function = getattr(module, case.op + suffix)
+    if case.op == "nt_xent":
+        return function(a if suffix else views(case, a), scale, **options)
+    if case.op == "sup_con":
+        if case.weights:
+            options["weights"] = p.weights[0]
+        return function(a, p.labels[0], scale, **options)
+    if case.labels:
+        options["labels"] = p.labels
+    if case.weights:
+        options["weights"] = p.weights
+    if case.op == "siglip":
+        return function(a, b, scale, bias, **options)
+    return function(a, b, scale, **options)
+
+
+def _leaves(case: Case, p: Problem) -> list[torch.Tensor]:
+    numbers = [torch.tensor(x, dtype=torch.float64) for x in (case.scale, -3.0)]
+    return [x.requires_grad_() for x in (p.a.clone(), p.b.clone(), *numbers)]
+
+
+def _answer(value: torch.Tensor, leaves: list[torch.Tensor], upstream: torch.Tensor) -> dict[str, np.ndarray]:
+    grads = torch.autograd.grad(value, leaves, upstream.to(value.dtype), allow_unused=True)
+    names = ("a", "b", "scale", "bias")
+    found = {n: g.double().numpy() for n, g in zip(names, grads, strict=True) if g is not None}
+    return {"value": value.detach().double().numpy(), **found}
+
+
+def _upstream(case: Case, value: torch.Tensor, first: int) -> torch.Tensor:
+    # Rows that are not reduced get different upstream gradients.
+    return torch.tensor(1.0) if value.ndim == 0 else torch.arange(first, first + len(value)).double().sin() + 2
+
+
+def on_rank(group: dist.ProcessGroup, case: Case) -> dict[str, np.ndarray]:
+    """Value and gradients of this rank."""
+    rank = dist.get_rank(group)
+    p = share(case, rank)
+    leaves = _leaves(case, p)
+    value = _call(ring, "_ring", case, p, leaves, {"process_group": group})
+    sizes = case.cols if dict(case.options).get("direction") == "ba" else case.rows
+    return _answer(value, leaves, _upstream(case, value, sum(sizes[:rank])))
+
+
+def in_one_process(case: Case, dtype: torch.dtype = torch.float64) -> dict[str, np.ndarray]:
+    """The same in plain torch on the whole matrix, from the rows that the ranks have."""
+    p = problem(case)
+    p = p._replace(a=p.a.to(dtype), b=p.b.to(dtype))
+    leaves = _leaves(case, p)
+    value = _call(reference, "", case, p, leaves, {})
+    return _answer(value, leaves, _upstream(case, value, 0))
+
+
+def joined(answers: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The gradients of all ranks as one process has them: rows concatenated, those of scale and bias added."""
+    whole = {n: np.concatenate([x[n] for x in answers]) for n in ("a", "b") if n in answers[0]}
+    return whole | {n: sum(x[n] for x in answers) for n in ("scale", "bias") if n in answers[0]}
+
+
+def with_nan(group: dist.ProcessGroup, case: Case) -> float:
+    """The loss where one row of rank 1 is NaN."""
+    p = share(case, dist.get_rank(group))
+    if dist.get_rank(group) == 1:
+        p.a[0, 0] = torch.nan
+    return float(ring.info_nce_ring(p.a, p.b, case.scale, process_group=group))
+
+
+def frozen(group: dist.ProcessGroup, case: Case) -> np.ndarray:
+    """The gradient of a where b and the scale are constants."""
+    p = share(case, dist.get_rank(group))
+    a = p.a.requires_grad_()
+    return torch.autograd.grad(ring.info_nce_ring(a, p.b, case.scale, process_group=group), a)[0].numpy()
+
+
+class Towers(torch.nn.Module):
+    """Two linear towers and a scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(5)
+        self.left, self.right = (
+            torch.nn.Parameter(torch.randn(FEATURES, FEATURES, generator=g, dtype=torch.float64)) for _ in range(2)
+        )
+        self.logit_scale = torch.nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return a @ self.left, b @ self.right, self.logit_scale.exp()
+
+
+def _gradients(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    return {name.removeprefix("module."): p.grad.numpy() for name, p in model.named_parameters()}
+
+
+def under_ddp(group: dist.ProcessGroup, case: Case) -> dict[str, np.ndarray]:
+    """Gradients of the parameters after DDP's averaging, with the loss multiplied by the number of ranks."""
+    p = share(case, dist.get_rank(group))
+    model = torch.nn.parallel.DistributedDataParallel(Towers(), process_group=group)
+    (ring.info_nce_ring(*model(p.a, p.b), process_group=group) * dist.get_world_size(group)).backward()
+    return _gradients(model)
+
+
+def towers_in_one_process(case: Case) -> dict[str, np.ndarray]:
+    """The same parameters' gradients from all rows."""
+    p, model = problem(case), Towers()
+    reference.info_nce(*model(p.a, p.b)).backward()
+    return _gradients(model)

@@ -1,0 +1,142 @@
+"""Losses of rows that are spread over processes: equal to one process with all rows."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.check import assert_no_worse
+from tests.ops.contrastive import ring_jobs as jobs
+from tests.ops.contrastive.ring_jobs import Case
+from tests.processes import pool
+
+GROUPS = {2: (0, 1), 4: (0, 1, 2, 3)}
+EQUAL, UNEVEN, EMPTY, PRIME = (4, 4, 4, 4), (1, 5, 2, 3), (3, 0, 5, 0), (17, 31, 2, 13)
+MEAN, SUM, NONE = ((), (("reduction", "sum"),), (("reduction", "none"),))
+AB, BA = (("direction", "ab"),), (("direction", "ba"),)
+
+
+def run(case: Case, ranks: tuple[int, ...]) -> list[dict[str, np.ndarray]]:
+    answers = pool().run(jobs.on_rank, ranks, *[(case,)] * len(ranks))
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
+def trimmed(case: Case, world: int) -> Case:
+    return case._replace(rows=case.rows[:world], cols=case.cols[:world])
+
+
+CASES = [
+    Case("info_nce", UNEVEN, UNEVEN),
+    Case("info_nce", EMPTY, EMPTY),
+    Case("info_nce", (0, 0, 0, 0), (0, 0, 0, 0)),
+    Case("info_nce", PRIME, PRIME, scale=100.0, seed=1),
+    Case("info_nce", UNEVEN, UNEVEN, options=AB),
+    Case("info_nce", UNEVEN, UNEVEN, options=BA),
+    Case("info_nce", UNEVEN, UNEVEN, options=SUM, weights=True),
+    Case("info_nce", UNEVEN, EMPTY, labels=4, weights=True),
+    Case("info_nce", EMPTY, UNEVEN, labels=30, seed=2),
+    Case("info_nce", UNEVEN, EMPTY, labels=3, options=AB + SUM),
+    Case("nt_xent", (2, 6, 0, 4), (2, 6, 0, 4)),
+    Case("nt_xent", (2, 6, 0, 4), (2, 6, 0, 4), options=SUM, scale=100.0),
+    Case("sup_con", UNEVEN, UNEVEN, labels=3),
+    Case("sup_con", EMPTY, EMPTY, labels=5, weights=True, seed=3),
+    Case("siglip", UNEVEN, UNEVEN),
+    Case("siglip", EMPTY, EMPTY, options=SUM),
+    Case("siglip", UNEVEN, EMPTY, labels=4),
+]
+
+
+@pytest.mark.parametrize("world", (2, 4))
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.op}-{sum(c.rows)}x{sum(c.cols)}-{c.labels}-{c.options}")
+def test_value_and_gradients_are_those_of_one_process(case, world):
+    case = trimmed(case, world)
+    answers, truth = run(case, GROUPS[world]), jobs.in_one_process(case)
+    for answer in answers:
+        np.testing.assert_allclose(answer["value"], truth["value"], rtol=1e-13, atol=1e-15)
+    for name, gradient in jobs.joined(answers).items():
+        np.testing.assert_allclose(gradient, truth[name], rtol=1e-11, atol=1e-14 * case.scale, err_msg=name)
+
+
+PER_ROW = [
+    Case("info_nce", UNEVEN, UNEVEN, options=NONE),
+    Case("info_nce", UNEVEN, EMPTY, labels=4, options=AB + NONE),
+    Case("info_nce", UNEVEN, EMPTY, labels=4, options=BA + NONE, weights=True),
+    Case("sup_con", UNEVEN, UNEVEN, labels=4, options=NONE),
+]
+
+
+@pytest.mark.parametrize("case", PER_ROW, ids=lambda c: f"{c.op}-{c.options}")
+def test_losses_per_row_with_an_upstream_gradient_each(case):
+    answers, truth = run(case, GROUPS[4]), jobs.in_one_process(case)
+    values = np.concatenate([x["value"] for x in answers])
+    np.testing.assert_allclose(values, truth["value"], rtol=1e-12, atol=1e-14)
+    for name, gradient in jobs.joined(answers).items():
+        np.testing.assert_allclose(gradient, truth[name], rtol=1e-11, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("op", ("info_nce", "nt_xent", "sup_con", "siglip"))
+@pytest.mark.parametrize("dtype", ("float32", "bfloat16", "float16"))
+def test_low_precision_is_no_worse_than_one_process(op, dtype):
+    case = Case(op, (18, 32, 0, 14), (18, 32, 0, 14), dtype, labels=9 if op == "sup_con" else 0, scale=20.0)
+    answers, truth = run(case, GROUPS[4]), jobs.in_one_process(case)
+    plain = jobs.in_one_process(case, getattr(torch, dtype))
+    for answer in answers:
+        assert_no_worse(answer["value"], plain["value"], truth["value"], atol=1e-6)
+    for name, gradient in jobs.joined(answers).items():
+        assert_no_worse(gradient, plain[name], truth[name], atol=2e-6)
+
+
+@pytest.mark.parametrize("op", ("info_nce", "sup_con", "siglip"))
+def test_bits_are_the_same_every_time_and_the_value_on_every_rank(op):
+    case = Case(op, PRIME, PRIME, "float32", labels=5 if op == "sup_con" else 0)
+    first, second = run(case, GROUPS[4]), run(case, GROUPS[4])
+    for one, two in zip(first, second, strict=True):
+        assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert len({answer["value"].item() for answer in first}) == 1
+
+
+def test_a_group_whose_ranks_are_not_the_worlds():
+    case = trimmed(Case("info_nce", UNEVEN, UNEVEN), 2)
+    answers, truth = run(case, (1, 3)), jobs.in_one_process(case)
+    np.testing.assert_allclose(jobs.joined(answers)["b"], truth["b"], rtol=1e-11, atol=1e-14)
+
+
+def test_a_group_of_one():
+    case = trimmed(Case("info_nce", PRIME, PRIME), 1)
+    (answer,), truth = run(case, (2,)), jobs.in_one_process(case)
+    for name in truth:
+        np.testing.assert_allclose(answer[name], truth[name], rtol=1e-11, atol=1e-13, err_msg=name)
+
+
+def test_nan_on_one_rank_reaches_the_loss_of_all():
+    answers = pool().run(jobs.with_nan, GROUPS[4], *[(Case("info_nce", UNEVEN, UNEVEN),)] * 4)
+    assert all(np.isnan(value) for value in answers)
+
+
+def test_gradient_factor_and_scale_gradient():
+    plain = Case("info_nce", UNEVEN, UNEVEN)
+    options = (("gradient_factor", 4.0), ("scale_gradient", "mean"))
+    once, more = run(plain, GROUPS[4]), run(plain._replace(options=options), GROUPS[4])
+    total = jobs.joined(once)["scale"]
+    for a, b in zip(once, more, strict=True):
+        assert np.array_equal(a["value"], b["value"])
+        np.testing.assert_allclose(b["a"], 4 * a["a"], rtol=1e-13)
+        np.testing.assert_allclose(b["scale"], total, rtol=1e-13)  # 4 × the mean of four shares
+    summed = run(plain._replace(options=(("scale_gradient", "sum"),)), GROUPS[4])
+    assert all(np.allclose(x["scale"], total, rtol=1e-13) for x in summed)
+
+
+def test_frozen_sides_get_no_gradient_and_need_none():
+    answers = pool().run(jobs.frozen, GROUPS[4], *[(Case("info_nce", UNEVEN, UNEVEN),)] * 4)
+    truth = jobs.in_one_process(Case("info_nce", UNEVEN, UNEVEN))
+    np.testing.assert_allclose(np.concatenate(answers), truth["a"], rtol=1e-11, atol=1e-14)
+
+
+def test_ddp_averages_to_the_gradient_of_the_global_loss():
+    answers = pool().run(jobs.under_ddp, GROUPS[4], *[(Case("info_nce", UNEVEN, UNEVEN),)] * 4)
+    truth = jobs.towers_in_one_process(Case("info_nce", UNEVEN, UNEVEN))
+    for answer in answers:
+        for name, gradient in truth.items():
+            np.testing.assert_allclose(answer[name], gradient, rtol=1e-10, atol=1e-13, err_msg=name)
