@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from ..._errors import InputError
 from . import _inputs as inputs
 from ._packed import PackedReference
 from ._softmax import Terms, contrast
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -26,6 +29,7 @@ def info_nce(
     reduction: str = "mean",
     precision: str = "auto",
     backend: str = "auto",
+    process_group: ProcessGroup | None = None,
 ) -> Any:
     """InfoNCE of a against b, and of b against a, without the N×M matrix; forward and backward in O((N + M)·D) memory.
 
@@ -48,6 +52,8 @@ def info_nce(
         precision: "auto" (bfloat16 tiles for bfloat16 rows, else float32), "float32" or "bfloat16" (rows and the
             gradient of s rounded to bfloat16, sums in float32).
         backend: "auto" | "torch" | "native" | "triton"; one asked for by name never falls back.
+        process_group: the rows are spread over these processes (torch.distributed): each hands in its own and gets the
+            loss of all rows with the gradient of its own; conventions in `ring`. None (default): one process.
 
     Returns:
         0-d float32 (float64 for float64 rows), or per row; for NumPy input a float or an array. NaN in a row gives NaN.
@@ -59,6 +65,21 @@ def info_nce(
 
     Reference: van den Oord et al. 2018, eq. 4; Radford et al. 2021 (CLIP), fig. 3. The maths: docs/kernels.md.
     """
+    if process_group is not None:
+        from .ring import info_nce_ring
+
+        return info_nce_ring(
+            a,
+            b,
+            scale,
+            process_group=process_group,
+            direction=direction,
+            labels=labels,
+            weights=weights,
+            reduction=reduction,
+            precision=precision,
+            backend=backend,
+        )
     inputs.check_word("direction", direction, inputs.DIRECTIONS)
     inputs.check_word("reduction", reduction, REDUCTIONS)
     x, y = inputs.pair_of(a, b)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,8 +11,19 @@ from . import _inputs as inputs
 from ._softmax import Terms, contrast
 from .info_nce import REDUCTIONS, weight
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
-def nt_xent(z: Any, scale: Any, *, reduction: str = "mean", precision: str = "auto", backend: str = "auto") -> Any:
+
+def nt_xent(
+    z: Any,
+    scale: Any,
+    *,
+    reduction: str = "mean",
+    precision: str = "auto",
+    backend: str = "auto",
+    process_group: ProcessGroup | None = None,
+) -> Any:
     """NT-Xent of N examples in two views, without the 2N×2N matrix and with only half of its products.
 
     ``s = (scale * z @ z.T).fill_diagonal_(-inf);  cross_entropy(s, (arange(2 * N) + N) % (2 * N))``
@@ -24,6 +35,8 @@ def nt_xent(z: Any, scale: Any, *, reduction: str = "mean", precision: str = "au
         reduction: "mean" (default), "sum", or "none": [2N].
         precision: "auto" (bfloat16 tiles for bfloat16 rows, else float32), "float32" or "bfloat16".
         backend: "auto" | "torch" | "native" | "triton"; one asked for by name never falls back.
+        process_group: the rows are spread over these processes (torch.distributed): each hands in its own and gets the
+            loss of all rows with the gradient of its own; conventions in `ring`. None (default): one process.
 
     Returns:
         0-d float32 (float64 for float64 rows) or [2N]; for NumPy input a float or an array. NaN in z gives NaN.
@@ -35,6 +48,17 @@ def nt_xent(z: Any, scale: Any, *, reduction: str = "mean", precision: str = "au
 
     Reference: Chen et al. 2020 (SimCLR), eq. 1.
     """
+    if process_group is not None:
+        from .ring import nt_xent_ring
+
+        return nt_xent_ring(
+            z,
+            scale,
+            process_group=process_group,
+            reduction=reduction,
+            precision=precision,
+            backend=backend,
+        )
     inputs.check_word("reduction", reduction, REDUCTIONS)
     x = inputs.rows_of(z, "z")
     n = x.shape[0]

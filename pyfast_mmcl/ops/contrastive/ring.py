@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..._errors import InputError
 from . import _inputs as inputs
+from ._packed import PackedReference
 from ._ring_agree import Shares, agree
 from ._ring_autograd import RingRows, RingSigLIP, Sides, SumOverRanks
 from ._ring_inputs import Options, Own, read_pair, read_rows, read_weights
@@ -64,6 +65,8 @@ def info_nce_ring(
     Raises:
         InputError: as `info_nce`, and where the ranks disagree; on every rank.
     """
+    if isinstance(b, PackedReference) and (precision, b.precision) == ("auto", "bfloat16"):
+        precision = "bfloat16"
     options = Options(reduction, precision, backend, gradient_factor, scale_gradient)
     wire = Wire(process_group)
     own, shares = agree(wire, "info_nce", lambda: _read_info_nce(a, b, scale, direction, labels, weights, options))
@@ -171,8 +174,8 @@ def siglip_ring(
     """`siglip` of the rows of all ranks: a [N, D], b [M, D] and labels are this rank's.
 
     reduction: "mean" divides by the rows of a on all ranks; "sum"; "own": this rank's rows of a against all of b,
-    divided by their number, which all ranks have alike; the gradient is then that of the sum of these values. Other arguments, gradients and errors as `info_nce_ring`; the
-    bias is treated like the scale.
+    divided by their number, which all ranks have alike; the gradient is then that of the sum of these values.
+    Other arguments, gradients and errors as `info_nce_ring`; the bias is treated like the scale.
     """
     options = Options(reduction, precision, backend, gradient_factor, scale_gradient, ("mean", "sum", "own"))
     wire = Wire(process_group)

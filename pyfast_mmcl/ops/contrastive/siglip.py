@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from ..._errors import InputError
 from . import _inputs as inputs
 from ._gradients import with_known_gradients
 from ._pairs import siglip_pass
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def siglip(
@@ -24,6 +27,7 @@ def siglip(
     reduction: str = "mean",
     precision: str = "auto",
     backend: str = "auto",
+    process_group: ProcessGroup | None = None,
 ) -> Any:
     """Sigmoid loss over all pairs, value and gradients from one pass in O((N + M)·D) memory.
 
@@ -41,6 +45,8 @@ def siglip(
         reduction: "mean" (default): the sum over all pairs divided by N, as in the paper; or "sum".
         precision: "auto" (bfloat16 tiles for bfloat16 rows, else float32), "float32" or "bfloat16".
         backend: "auto" | "torch" | "native" | "triton"; one asked for by name never falls back.
+        process_group: the rows are spread over these processes (torch.distributed): each hands in its own and gets the
+            loss of all rows with the gradient of its own; conventions in `ring`. None (default): one process.
 
     Returns:
         0-d float32 (float64 for float64 rows); for NumPy input a float. NaN in a row gives NaN.
@@ -52,6 +58,20 @@ def siglip(
 
     Reference: Zhai et al. 2023 (SigLIP), eq. 1 and algorithm 1.
     """
+    if process_group is not None:
+        from .ring import siglip_ring
+
+        return siglip_ring(
+            a,
+            b,
+            scale,
+            bias,
+            process_group=process_group,
+            labels=labels,
+            reduction=reduction,
+            precision=precision,
+            backend=backend,
+        )
     inputs.check_word("reduction", reduction, ("mean", "sum"))
     x, y = inputs.pair_of(a, b)
     inputs.check_precision(precision, x)

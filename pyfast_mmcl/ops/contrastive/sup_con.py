@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _inputs as inputs
 from ._softmax import Terms, contrast
 from .info_nce import REDUCTIONS, share, weight
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def sup_con(
@@ -18,6 +21,7 @@ def sup_con(
     reduction: str = "mean",
     precision: str = "auto",
     backend: str = "auto",
+    process_group: ProcessGroup | None = None,
 ) -> Any:
     """Supervised contrastive loss (positives averaged outside the logarithm), without the N×N matrix.
 
@@ -34,6 +38,8 @@ def sup_con(
         reduction: "mean" (default), "sum", or "none": w·L per anchor, [N].
         precision: "auto" (bfloat16 tiles for bfloat16 rows, else float32), "float32" or "bfloat16".
         backend: "auto" | "torch" | "native" | "triton"; one asked for by name never falls back.
+        process_group: the rows are spread over these processes (torch.distributed): each hands in its own and gets the
+            loss of all rows with the gradient of its own; conventions in `ring`. None (default): one process.
 
     Returns:
         0-d float32 (float64 for float64 rows) or [N]; for NumPy input a float or an array. NaN in z gives NaN.
@@ -45,6 +51,19 @@ def sup_con(
 
     Reference: Khosla et al. 2020, eq. 2 (L_out).
     """
+    if process_group is not None:
+        from .ring import sup_con_ring
+
+        return sup_con_ring(
+            z,
+            labels,
+            scale,
+            process_group=process_group,
+            weights=weights,
+            reduction=reduction,
+            precision=precision,
+            backend=backend,
+        )
     inputs.check_word("reduction", reduction, REDUCTIONS)
     x = inputs.rows_of(z, "z")
     n = x.shape[0]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from pyfast_mmcl.ops import contrastive
 from pyfast_mmcl.ops.contrastive import reference, ring
 
 FEATURES = 7
@@ -71,7 +72,7 @@ def _call(module: Any, suffix: str, case: Case, p: Problem, leaves: list[torch.T
     options = {**dict(case.options), **more}
     function = getattr(module, case.op + suffix)
     if case.op == "nt_xent":
-        return function(a if suffix else views(case, a), scale, **options)
+        return function(views(case, a) if module is reference else a, scale, **options)
     if case.op == "sup_con":
         if case.weights:
             options["weights"] = p.weights[0]
@@ -107,7 +108,10 @@ def on_rank(group: dist.ProcessGroup, case: Case) -> dict[str, np.ndarray]:
     rank = dist.get_rank(group)
     p = share(case, rank)
     leaves = _leaves(case, p)
-    value = _call(ring, "_ring", case, p, leaves, {"process_group": group})
+    more = {"process_group": group}
+    # What only the ring knows is asked of the ring, the rest of the public op.
+    known = {"gradient_factor", "scale_gradient"} & dict(case.options).keys()
+    value = _call(ring, "_ring", case, p, leaves, more) if known else _call(contrastive, "", case, p, leaves, more)
     sizes = case.cols if dict(case.options).get("direction") == "ba" else case.rows
     return _answer(value, leaves, _upstream(case, value, sum(sizes[:rank])))
 
