@@ -5,10 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "contrastive/pairs.h"
 #include "core/array.h"
 #include "core/error.h"
 #include "core/isa.h"
 #include "core/parallel.h"
+#include "fisher/outer_square.h"
+#include "fisher/quadratic.h"
 #include "knn/lloyd.h"
 #include "knn/search.h"
 #if defined(PYFAST_WITH_CUDA)
@@ -101,6 +104,224 @@ void lloyd(const py::object& x, const py::object& centers, int metric_code, cons
   pyfast::knn::lloyd_cpu(args);
 }
 
+const pyfast::fisher::Kernels& fisher_kernels() { return pyfast::fisher::kernels_for(pyfast::current_isa()); }
+
+pyfast::fisher::Operand operand(const py::object& capsule, const char* name, int64_t samples, int64_t steps) {
+  const Array x = view(capsule, name);
+  x.on_cpu().is({DType::f32, DType::f16, DType::bf16}).has_shape({samples, steps, -1});
+  return {x.data, x.dtype, x.shape[2], x.strides[0], x.strides[1], x.strides[2]};
+}
+
+void outer_square(const py::object& out, const py::object& g, const py::object& a, bool absolute, int threads) {
+  pyfast::fisher::OuterSquareArgs args;
+  const Array shape = view(g, "g");
+  shape.has_shape({-1, -1, -1});
+  args.samples = shape.shape[0];
+  args.steps = shape.shape[1];
+  args.g = operand(g, "g", args.samples, args.steps);
+  args.a = operand(a, "a", args.samples, args.steps);
+  const Array o = view(out, "out");
+  o.on_cpu().is({DType::f32}).has_shape({args.g.lanes, args.a.lanes});
+  args.out = o.as<float>();
+  args.out_stride = o.strides[0];
+  args.out_lane_stride = o.strides[1];
+  args.absolute = absolute;
+  args.threads = threads;
+  args.kernels = &fisher_kernels();
+  py::gil_scoped_release release;
+  pyfast::fisher::outer_square_cpu(args);
+}
+
+// Lists of flat buffers [P] of equal lengths; `grads` may be None.
+double quadratic(const py::list& thetas, const py::list& anchors, const py::list& weights, const py::object& grads,
+                 double scale, int threads) {
+  std::vector<pyfast::fisher::Quadratic> buffers;
+  const bool with_grads = !grads.is_none();
+  pyfast::require(anchors.size() == thetas.size() && weights.size() == thetas.size() &&
+                      (!with_grads || py::len(grads) == thetas.size()),
+                  "quadratic: expected lists of equal length");
+  for (size_t i = 0; i < thetas.size(); ++i) {
+    const Array theta = view(thetas[i], "params"), anchor = view(anchors[i], "anchors"),
+                w = view(weights[i], "weights");
+    theta.on_cpu().is({DType::f32, DType::f16, DType::bf16}).has_shape({-1}).contiguous();
+    const int64_t n = theta.shape[0];
+    anchor.on_cpu().is({DType::f32}).has_shape({n}).contiguous();
+    w.on_cpu().is({DType::f32}).has_shape({n}).contiguous();
+    float* grad = nullptr;
+    if (with_grads) {
+      const Array out = view(py::reinterpret_borrow<py::list>(grads)[i], "gradients");
+      grad = out.on_cpu().is({DType::f32}).has_shape({n}).contiguous().as<float>();
+    }
+    buffers.push_back({theta.data, theta.dtype, anchor.as<float>(), w.as<float>(), grad, static_cast<float>(scale), n});
+  }
+  const auto& kernels = fisher_kernels();
+  py::gil_scoped_release release;
+  return pyfast::fisher::quadratic_cpu(buffers, threads, kernels);
+}
+
+namespace con = pyfast::contrastive;
+
+con::Engine engine(bool bfloat16, int threads) { return {&con::kernels_for(pyfast::current_isa(), bfloat16), threads}; }
+
+con::Rows pair_rows(const py::object& capsule, const char* name) {
+  const Array a = view(capsule, name);
+  a.on_cpu().is({DType::f32, DType::f16, DType::bf16}).has_shape({-1, -1});
+  pyfast::require(a.shape[1] >= 1, std::string(name) + ": expected at least one feature");
+  return {a.data, a.dtype, a.shape[0], a.shape[1], a.strides[0], a.strides[1]};
+}
+
+// b is rows, or reference rows packed before.
+con::Product pair_product(const py::object& a, const py::object& b, double scale, double bias) {
+  con::Product p;
+  p.a.rows = pair_rows(a, "a");
+  if (py::isinstance<con::Bank>(b)) {
+    p.b.bank = b.cast<const con::Bank*>();
+  } else {
+    p.b.rows = pair_rows(b, "b");
+  }
+  pyfast::require(p.a.d() == p.b.d(), "a and b: expected the same number of features");
+  p.scale = static_cast<float>(scale);
+  p.bias = static_cast<float>(bias);
+  return p;
+}
+
+// Vectors of one side, all of the same length; None gives a null pointer.
+template <class T>
+T* side(const py::object& capsule, const char* name, DType dtype, int64_t n) {
+  if (capsule.is_none()) return nullptr;
+  return view(capsule, name).on_cpu().is({dtype}).has_shape({n}).contiguous().as<T>();
+}
+
+template <class T>
+T* side(const py::tuple& arrays, size_t i, const char* name, DType dtype, int64_t n) {
+  return i < arrays.size() ? side<T>(py::object(arrays[i]), name, dtype, n) : nullptr;
+}
+
+con::SideStats side_stats(const py::tuple& t, int64_t n) {
+  return {side<float>(t, 0, "max", DType::f32, n), side<double>(t, 1, "sum", DType::f64, n),
+          side<double>(t, 2, "pos", DType::f64, n)};
+}
+
+con::SidePull side_pull(const py::tuple& t, int64_t n) {
+  return {side<float>(t, 0, "max", DType::f32, n), side<float>(t, 1, "coef", DType::f32, n),
+          side<float>(t, 2, "pos", DType::f32, n)};
+}
+
+con::Gradients gradients(const py::object& da, const py::object& db, double* dscale, const con::Product& p) {
+  const auto matrix = [](const py::object& x, const char* name, int64_t n, int64_t d) -> float* {
+    return x.is_none() ? nullptr : view(x, name).on_cpu().is({DType::f32}).has_shape({n, d}).contiguous().as<float>();
+  };
+  pyfast::require(db.is_none() || !p.b.bank, "b: packed reference rows have no gradient");
+  return {matrix(da, "da", p.a.n(), p.a.d()), matrix(db, "db", p.b.n(), p.b.d()), dscale};
+}
+
+void pair_stats(const py::object& a, const py::object& b, double scale, const py::object& row_ids,
+                const py::object& col_ids, const py::tuple& rows, const py::tuple& cols, bool exclude, int64_t shift,
+                bool symmetric, bool bfloat16, int threads) {
+  con::StatsArgs args{
+      engine(bfloat16, threads), pair_product(a, b, scale, 0), nullptr, nullptr, {exclude, shift}, symmetric, {}, {}};
+  const int64_t n = args.product.a.n(), m = args.product.b.n();
+  args.row_ids = side<int64_t>(row_ids, "row ids", DType::i64, n);
+  args.col_ids = side<int64_t>(col_ids, "column ids", DType::i64, m);
+  args.rows = side_stats(rows, n);
+  args.cols = side_stats(cols, m);
+  pyfast::require(!symmetric || n == m, "symmetric: expected a and b to be the same rows");
+  py::gil_scoped_release release;
+  con::pair_stats(args);
+}
+
+double pair_grads(const py::object& a, const py::object& b, double scale, const py::object& row_ids,
+                  const py::object& col_ids, const py::tuple& rows, const py::tuple& cols, const py::object& da,
+                  const py::object& db, bool exclude, int64_t shift, bool symmetric, bool bfloat16, int threads) {
+  con::GradArgs args{engine(bfloat16, threads),
+                     pair_product(a, b, scale, 0),
+                     nullptr,
+                     nullptr,
+                     {exclude, shift},
+                     symmetric,
+                     {},
+                     {},
+                     {}};
+  const int64_t n = args.product.a.n(), m = args.product.b.n();
+  args.row_ids = side<int64_t>(row_ids, "row ids", DType::i64, n);
+  args.col_ids = side<int64_t>(col_ids, "column ids", DType::i64, m);
+  args.rows = side_pull(rows, n);
+  args.cols = side_pull(cols, m);
+  double dscale = 0;
+  args.out = gradients(da, db, &dscale, args.product);
+  pyfast::require(!symmetric || (n == m && args.out.da), "symmetric: expected a and b to be the same rows, and da");
+  py::gil_scoped_release release;
+  con::pair_grads(args);
+  return dscale;
+}
+
+py::tuple siglip(const py::object& a, const py::object& b, double scale, double bias, const py::object& row_ids,
+                 const py::object& col_ids, const py::object& da, const py::object& db, bool bfloat16, int threads) {
+  con::SigmoidArgs args{
+      engine(bfloat16, threads), pair_product(a, b, scale, bias), nullptr, nullptr, {}, nullptr, nullptr};
+  args.row_ids = side<int64_t>(row_ids, "row ids", DType::i64, args.product.a.n());
+  args.col_ids = side<int64_t>(col_ids, "column ids", DType::i64, args.product.b.n());
+  double loss = 0, dscale = 0, dbias = 0;
+  args.out = gradients(da, db, &dscale, args.product);
+  args.loss = &loss;
+  args.dbias = &dbias;
+  {
+    py::gil_scoped_release release;
+    con::siglip(args);
+  }
+  return py::make_tuple(loss, dscale, dbias);
+}
+
+con::KLStats kl_side(const py::tuple& t, int64_t n) {
+  return {side<float>(t, 0, "student max", DType::f32, n),  side<float>(t, 1, "teacher max", DType::f32, n),
+          side<double>(t, 2, "student sum", DType::f64, n), side<double>(t, 3, "teacher sum", DType::f64, n),
+          side<double>(t, 4, "cross", DType::f64, n),       side<uint8_t>(t, 5, "right", DType::u8, n)};
+}
+
+void kl_stats(const py::object& sa, const py::object& sb, const py::object& ta, const py::object& tb, double s_scale,
+              double t_scale, const py::tuple& rows, const py::tuple& cols, bool exclude, int64_t shift, bool bfloat16,
+              int threads) {
+  con::KLStatsArgs args{engine(bfloat16, threads),
+                        pair_product(sa, sb, s_scale, 0),
+                        pair_product(ta, tb, t_scale, 0),
+                        {exclude, shift},
+                        shift,
+                        {},
+                        {}};
+  const int64_t n = args.student.a.n(), m = args.student.b.n();
+  pyfast::require(args.teacher.a.n() == n && args.teacher.b.n() == m, "teacher: expected as many rows as the student");
+  args.rows = kl_side(rows, n);
+  args.cols = kl_side(cols, m);
+  py::gil_scoped_release release;
+  con::kl_stats(args);
+}
+
+con::KLPull kl_pull(const py::tuple& t, int64_t n) {
+  return {side<float>(t, 0, "student max", DType::f32, n), side<float>(t, 1, "student coef", DType::f32, n),
+          side<float>(t, 2, "teacher max", DType::f32, n), side<float>(t, 3, "teacher coef", DType::f32, n)};
+}
+
+double kl_grads(const py::object& sa, const py::object& sb, const py::object& ta, const py::object& tb, double s_scale,
+                double t_scale, const py::tuple& rows, const py::tuple& cols, const py::object& da,
+                const py::object& db, bool exclude, int64_t shift, bool bfloat16, int threads) {
+  con::KLGradArgs args{engine(bfloat16, threads),
+                       pair_product(sa, sb, s_scale, 0),
+                       pair_product(ta, tb, t_scale, 0),
+                       {exclude, shift},
+                       {},
+                       {},
+                       {}};
+  const int64_t n = args.student.a.n(), m = args.student.b.n();
+  pyfast::require(args.teacher.a.n() == n && args.teacher.b.n() == m, "teacher: expected as many rows as the student");
+  args.rows = kl_pull(rows, n);
+  args.cols = kl_pull(cols, m);
+  double dscale = 0;
+  args.out = gradients(da, db, &dscale, args.student);
+  py::gil_scoped_release release;
+  con::kl_grads(args);
+  return dscale;
+}
+
 #if defined(PYFAST_WITH_CUDA)
 void knn_rerank_cuda(const py::object& queries, const py::object& database, const py::object& rows,
                      const py::object& ids, const py::object& scores, int metric_code, uintptr_t stream) {
@@ -141,7 +362,7 @@ std::vector<std::string> isas() {
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native kernels of pyfast_mmcl. Use the Python functions in pyfast_mmcl.ops.";
-  m.attr("interface") = 1;  // pyfast_mmcl/_native.py names the one it speaks
+  m.attr("interface") = 2;  // pyfast_mmcl/_native.py names the one it speaks
 #if defined(PYFAST_VERSION)
   m.attr("version") = PYFAST_VERSION;
 #else
@@ -184,6 +405,23 @@ PYBIND11_MODULE(_C, m) {
       .def_property_readonly("nbytes", &Bank::bytes);
   m.def("knn", &knn);
   m.def("lloyd", &lloyd);
+  py::class_<con::Bank>(m, "ReferenceRows")
+      .def(py::init([](const py::object& x, bool bfloat16, int threads) {
+        const con::Rows r = pair_rows(x, "rows");
+        const con::Engine e = engine(bfloat16, threads);
+        py::gil_scoped_release release;
+        return std::make_unique<con::Bank>(r, e);
+      }))
+      .def("__len__", [](const con::Bank& bank) { return bank.n; })
+      .def_property_readonly("isa", [](const con::Bank& bank) { return std::string(bank.kernels->name); })
+      .def_property_readonly("nbytes", &con::Bank::bytes);
+  m.def("pair_stats", &pair_stats);
+  m.def("pair_grads", &pair_grads);
+  m.def("siglip", &siglip);
+  m.def("kl_stats", &kl_stats);
+  m.def("kl_grads", &kl_grads);
+  m.def("outer_square", &outer_square);
+  m.def("quadratic", &quadratic);
 #if defined(PYFAST_WITH_CUDA)
   m.def("knn_rerank_cuda", &knn_rerank_cuda);
 #endif

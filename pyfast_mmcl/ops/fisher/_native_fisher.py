@@ -1,0 +1,63 @@
+"""Glue to the compiled Fisher kernels: passes DLPack capsules and torch's thread count, allocates nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ... import _native
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def usable(*tensors: Tensor) -> tuple[bool, str]:
+    """Whether the compiled kernels take these tensors, and why not."""
+    for t in tensors:
+        if t.device.type != "cpu":
+            return False, f"compiled for the CPU, a tensor is on {t.device}"
+        if t.dtype not in FLOATS:
+            return False, f"compiled for float32, bfloat16 and float16; {t.dtype} runs on the torch reference"
+    return _native.available()
+
+
+def outer_square_accumulate(out: Tensor, g: Tensor, a: Tensor, absolute: bool = False) -> None:
+    """``out += einsum("bso,bsi->boi", g, a).square().sum(0)`` in place, or ``.abs()``; float32 sums.
+
+    Args:
+        out: [O, I] float32, any strides.
+        g: [B, S, O], or [B, O] for one step per sample; float32, bfloat16 or float16, any strides.
+        a: [B, S, I] or [B, I] likewise.
+    """
+    if g.dim() == 2:
+        g, a = g[:, None], a[:, None]
+    capsule = _native.capsule
+    _native.module().outer_square(capsule(out), capsule(g), capsule(a), absolute, torch.get_num_threads())
+
+
+def quadratic(
+    params: Sequence[Tensor],
+    anchors: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    lam: float,
+    grad_out: Sequence[Tensor] | None = None,
+) -> float:
+    """``0.5 * lam * sum((w * (p - a).square()).sum())``; writes ``lam * w * (p - a)`` to ``grad_out``.
+
+    One pass over memory. The value is summed in float64 in an order that only the sizes decide.
+
+    Args:
+        params: contiguous tensors, float32, bfloat16 or float16.
+        anchors: contiguous float32 tensors of the same sizes.
+        weights: likewise.
+        lam: factor of penalty and gradient.
+        grad_out: contiguous float32 tensors to overwrite, or None.
+    """
+
+    def flat(tensors: Sequence[Tensor]) -> list:
+        return [_native.capsule(t.view(-1)) for t in tensors]
+
+    grads = None if grad_out is None else flat(grad_out)
+    threads = torch.get_num_threads()
+    return 0.5 * lam * _native.module().quadratic(flat(params), flat(anchors), flat(weights), grads, lam, threads)
