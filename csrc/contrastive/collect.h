@@ -25,7 +25,9 @@ class Lanes {
  public:
   Lanes(int64_t count, bool cross) : count_(count), cross_(cross), values_((cross ? 3 : 2) * count) {}
   void clear();
-  Running at(int64_t i) { return {values_.data() + i, values_.data() + count_ + i, cross_ ? values_.data() + 2 * count_ + i : nullptr}; }
+  Running at(int64_t i) {
+    return {values_.data() + i, values_.data() + count_ + i, cross_ ? values_.data() + 2 * count_ + i : nullptr};
+  }
 
  private:
   int64_t count_;

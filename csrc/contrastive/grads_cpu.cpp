@@ -17,8 +17,11 @@ std::vector<float> padded(const float* x, int64_t n) {
 class Softmaxes : public Objective {
  public:
   explicit Softmaxes(const GradArgs& a)
-      : kernels_(*a.engine.tile), n_(a.product.a.n()), m_(a.product.b.n()),
-        ids_(a.row_ids, n_, a.col_ids, m_), rows_(a.rows.max, a.rows.coef, n_, kernels_.mr) {
+      : kernels_(*a.engine.tile),
+        n_(a.product.a.n()),
+        m_(a.product.b.n()),
+        ids_(a.row_ids, n_, a.col_ids, m_),
+        rows_(a.rows.max, a.rows.coef, n_, kernels_.mr) {
     const SidePull& other = a.symmetric ? a.rows : a.cols;
     cols_ = SoftSide(other.max, other.coef, m_, kernels_.nr);
     row_pos_ = padded(a.rows.pos, n_);

@@ -15,7 +15,7 @@ constexpr int max_mr = 16, max_nr = 32;  // arrays of a tile's rows and columns 
 
 // Running statistics of a softmax: sum = Σ exp(s - max), cross = Σ exp(s - max) (s - other).
 struct Running {
-  float* max;    // null where this side is not wanted
+  float* max;  // null where this side is not wanted
   float* sum;
   float* cross;  // null without `other`
 };
@@ -29,9 +29,9 @@ struct SoftTile {
 
 // One side's softmax in the gradient: coef * exp(s - max).
 struct Soft {
-  const float* max;   // null where this side has no part
+  const float* max;  // null where this side has no part
   const float* coef;
-  float top, low;     // largest and smallest of max in the tile
+  float top, low;  // largest and smallest of max in the tile
 };
 
 struct PullTile {

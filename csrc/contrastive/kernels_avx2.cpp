@@ -48,9 +48,7 @@ struct V {
   static Vec where_negative(Vec test, Vec yes, Vec no) {
     return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(test, zero(), _CMP_LT_OQ));
   }
-  static Vec zero_where_zero(Vec test, Vec x) {
-    return _mm256_and_ps(_mm256_cmp_ps(test, zero(), _CMP_NEQ_UQ), x);
-  }
+  static Vec zero_where_zero(Vec test, Vec x) { return _mm256_and_ps(_mm256_cmp_ps(test, zero(), _CMP_NEQ_UQ), x); }
   static __m256i equal(const int32_t* ids, int32_t id) {
     return _mm256_cmpeq_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(ids)), _mm256_set1_epi32(id));
   }

@@ -1,9 +1,9 @@
 // The hot loops, written once over a small vector vocabulary and compiled once per instruction set.
 // The including file defines PYFAST_ISA_NAMESPACE and, inside that namespace, `struct V` with
 //   W lanes, MR tile rows (at most W), PER_WORD; Vec, Words; zero, set1, load, store, add, sub, mul, div, fma(a,b,c) =
-//   a b + c, max and min (the second operand where one is NaN), round, times_power(a, n) = a 2^n, reduce_add, reduce_max,
-//   all_ge, where_negative, zero_where_zero, any_equal, where_equal, choose_equal; load_words, broadcast, mul_add(acc, x, y);
-//   load_half: W float16 values; transpose: interleave up to 16 rows of words.
+//   a b + c, max and min (the second operand where one is NaN), round, times_power(a, n) = a 2^n, reduce_add,
+//   reduce_max, all_ge, where_negative, zero_where_zero, any_equal, where_equal, choose_equal; load_words, broadcast,
+//   mul_add(acc, x, y); load_half: W float16 values; transpose: interleave up to 16 rows of words.
 // No standard-library templates here: see kernels.h.
 #include <cfloat>
 #include <cstring>
@@ -258,8 +258,7 @@ void pull_each(const PullTile& t) {
       const Vec s = V::load(t.s + at);
       Vec out = V::zero();
       if (t.rows.max) out = V::mul(V::set1(t.rows.coef[r]), exp(V::sub(s, V::set1(t.rows.max[r]))));
-      if (t.cols.max)
-        out = V::fma(V::load(t.cols.coef + v * W), exp(V::sub(s, V::load(t.cols.max + v * W))), out);
+      if (t.cols.max) out = V::fma(V::load(t.cols.coef + v * W), exp(V::sub(s, V::load(t.cols.max + v * W))), out);
       put(t.out + at, t.add, out);
     }
   }
@@ -437,16 +436,26 @@ double dot_and_scale(const float* x, float* g, int64_t d, float scale) {
 }
 
 constexpr Kernels make_table(const char* name) {
-  return {name,          MR,
-          NR,            V::PER_WORD,
-          product,       product_add,
-          product_add_transposed, soft_stats,
-          soft_pull,     merge_running,
-          positive_sums, positive_pull,
-          sigmoid,       true_max,
-          store,         to_float,
-          to_words,      interleave,
-          dot_and_scale, pack_features};
+  return {name,
+          MR,
+          NR,
+          V::PER_WORD,
+          product,
+          product_add,
+          product_add_transposed,
+          soft_stats,
+          soft_pull,
+          merge_running,
+          positive_sums,
+          positive_pull,
+          sigmoid,
+          true_max,
+          store,
+          to_float,
+          to_words,
+          interleave,
+          dot_and_scale,
+          pack_features};
 }
 
 }  // namespace

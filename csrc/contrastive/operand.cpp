@@ -54,8 +54,8 @@ void pack_rows(const Engine& engine, const Rows& rows, int64_t first, int64_t co
   });
 }
 
-void pack_by_feature(const Engine& engine, const Rows& rows, int64_t first, int64_t count, int64_t padded,
-                     int width, uint32_t* out, int64_t stride) {
+void pack_by_feature(const Engine& engine, const Rows& rows, int64_t first, int64_t count, int64_t padded, int width,
+                     uint32_t* out, int64_t stride) {
   const int per_word = engine.tile->per_word;
   constexpr int64_t chunk = 32;  // rows per item, whole words
   parallel_for(ceil_div(padded, chunk), engine.threads, [&](int64_t item, int) {

@@ -64,7 +64,7 @@ void pack_rows(const Engine& engine, const Rows& rows, int64_t first, int64_t co
 
 // The same rows packed for products over rows: panels of `width` features, [row words][width] each, `stride` apart.
 // Rows up to `padded` are zero.
-void pack_by_feature(const Engine& engine, const Rows& rows, int64_t first, int64_t count, int64_t padded,
-                     int width, uint32_t* out, int64_t stride);
+void pack_by_feature(const Engine& engine, const Rows& rows, int64_t first, int64_t count, int64_t padded, int width,
+                     uint32_t* out, int64_t stride);
 
 }  // namespace pyfast::contrastive

@@ -71,10 +71,10 @@ struct SigmoidArgs {
 void siglip(const SigmoidArgs& args);
 
 struct KLStats {
-  float *s_max, *t_max;     // [n] null where the side is not wanted
-  double *s_sum, *t_sum;    // [n]
-  double* cross;            // [n] Σ exp(t - t_max) (t - s)
-  uint8_t* right;           // [n] or null: no t_ij exceeds the teacher's diagonal
+  float *s_max, *t_max;   // [n] null where the side is not wanted
+  double *s_sum, *t_sum;  // [n]
+  double* cross;          // [n] Σ exp(t - t_max) (t - s)
+  uint8_t* right;         // [n] or null: no t_ij exceeds the teacher's diagonal
 };
 
 struct KLStatsArgs {

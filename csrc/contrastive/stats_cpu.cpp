@@ -12,8 +12,10 @@ namespace {
 class Positives {
  public:
   Positives(const StatsArgs& args, const Sweep& sweep)
-      : kernels_(*sweep.engine.tile), ids_(args.row_ids, args.product.a.n(), args.col_ids, args.product.b.n()),
-        rows_(args.rows.pos), cols_(args.symmetric ? args.rows.pos : args.cols.pos) {
+      : kernels_(*sweep.engine.tile),
+        ids_(args.row_ids, args.product.a.n(), args.col_ids, args.product.b.n()),
+        rows_(args.rows.pos),
+        cols_(args.symmetric ? args.rows.pos : args.cols.pos) {
     if (cols_) by_item_.assign(sweep.items(), std::vector<double>(sweep.col_block()));
   }
 

@@ -18,8 +18,8 @@ constexpr double budget = 5.0 * (1 << 20) / 4;
 // The largest block with `per_row` words a row and `per_pair` words a pair in the budget, r rows against c = r / ratio.
 int64_t rows_in_budget(double per_row, double per_col, double per_pair, double ratio) {
   const double linear = per_row + per_col / ratio, square = per_pair / ratio;
-  const double r = square > 0 ? (std::sqrt(linear * linear + 4 * square * budget) - linear) / (2 * square)
-                              : budget / linear;
+  const double r =
+      square > 0 ? (std::sqrt(linear * linear + 4 * square * budget) - linear) / (2 * square) : budget / linear;
   const auto whole = static_cast<int64_t>(std::min(r, 1536.0)) / block_multiple * block_multiple;
   return std::max(whole, block_multiple);
 }
@@ -28,8 +28,13 @@ int64_t rows_in_budget(double per_row, double per_col, double per_pair, double r
 
 Sweep::Sweep(const Engine& chosen, const Product* products, int count, const Exclude& exclude, bool symmetric,
              bool by_feature_a, bool by_feature_b)
-    : engine(chosen), exclude_(exclude), symmetric_(symmetric), want_a_(by_feature_a), want_b_(by_feature_b),
-      n_(products[0].a.n()), m_(products[0].b.n()) {
+    : engine(chosen),
+      exclude_(exclude),
+      symmetric_(symmetric),
+      want_a_(by_feature_a),
+      want_b_(by_feature_b),
+      n_(products[0].a.n()),
+      m_(products[0].b.n()) {
   const Kernels& k = *engine.tile;
   double per_row = 0, per_col = 0;
   for (int p = 0; p < count; ++p) {
@@ -40,6 +45,8 @@ Sweep::Sweep(const Engine& chosen, const Product* products, int count, const Exc
   }
   const double per_pair = (want_a_ + want_b_) / static_cast<double>(k.per_word);
   row_block_ = rows_in_budget(per_row, per_col, per_pair, symmetric ? 1 : 2);
+  // Blocks on the diagonal are visited whole: with a tenth of the rows each, that is a tenth more work.
+  if (symmetric) row_block_ = std::min(row_block_, round_up(ceil_div(n_, 10), block_multiple));
   col_block_ = symmetric ? row_block_ : std::max(row_block_ / 2 / block_multiple * block_multiple, block_multiple);
   row_block_ = std::min(row_block_, round_up(n_, block_multiple));
   col_block_ = std::min(col_block_, round_up(m_, block_multiple));

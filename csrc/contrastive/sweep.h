@@ -20,10 +20,10 @@ struct Exclude {
 };
 
 struct Block {
-  int64_t i0, j0;            // first row and column
+  int64_t i0, j0;  // first row and column
   int64_t rows, cols;
   int64_t row_tiles, panels;  // tiles down, tiles across
-  bool diagonal;             // of a symmetric product: rows and columns are the same
+  bool diagonal;              // of a symmetric product: rows and columns are the same
 };
 
 struct Tile {
@@ -39,7 +39,7 @@ struct Tile {
 class Visitor {
  public:
   virtual ~Visitor() = default;
-  virtual void block(const Block&) {}                            // before its tiles
+  virtual void block(const Block&) {}                                          // before its tiles
   virtual void begin(const Block&, int64_t /*row_tile*/, int64_t /*item*/) {}  // before the tiles of a row tile
   virtual void visit(const Block&, const Tile&, int64_t item) = 0;
   virtual void end(const Block&, int64_t /*row_tile*/, int64_t /*item*/) {}

@@ -30,7 +30,8 @@ static inline void transpose8(const uint32_t* src, int rows, int64_t src_ld, uin
 }
 
 // dst[w * ld + r] = src[r * src_ld + w] for r < rows <= 16, w < width; reads whole vectors of 8 words from src.
-static inline void transpose_words(const uint32_t* src, int rows, int64_t src_ld, uint32_t* dst, int64_t ld, int64_t width) {
+static inline void transpose_words(const uint32_t* src, int rows, int64_t src_ld, uint32_t* dst, int64_t ld,
+                                   int64_t width) {
   for (int first = 0; first < rows; first += 8)
     for (int64_t w = 0; w < width; w += 8)
       transpose8(src + first * src_ld + w, rows - first, src_ld, dst + w * ld + first, ld,

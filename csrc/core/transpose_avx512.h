@@ -7,7 +7,8 @@
 namespace pyfast {
 
 // dst[w * ld + r] = src[r * src_ld + w] for r < rows <= 16, w < width; reads whole vectors of 16 words from src.
-static inline void transpose_words(const uint32_t* src, int rows, int64_t src_ld, uint32_t* dst, int64_t ld, int64_t width) {
+static inline void transpose_words(const uint32_t* src, int rows, int64_t src_ld, uint32_t* dst, int64_t ld,
+                                   int64_t width) {
   const __mmask16 lanes = static_cast<__mmask16>((1u << rows) - 1);
   for (int64_t w = 0; w < width; w += 16) {
     __m512i a[16], b[16];
