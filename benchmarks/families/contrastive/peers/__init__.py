@@ -1,0 +1,1 @@
+"""One file per library whose contrastive loss a user would otherwise train with."""
