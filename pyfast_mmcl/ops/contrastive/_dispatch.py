@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,3 +60,13 @@ def candidates(*tensors: Tensor) -> list[Candidate]:
 def module(op: str, requested: str, *tensors: Tensor) -> ModuleType:
     """The module that runs this call; BackendError when the backend asked for by name cannot."""
     return importlib.import_module(f"{__package__}.{_MODULES[choose(op, requested, candidates(*tensors))]}")
+
+
+def opened(op: str, requested: str, precision: str, *sides: Any) -> tuple[ModuleType, list[Any]]:
+    """`module` for sides that are tensors or `PackedReference`, and the sides as that module reads them."""
+    tensors = [x if isinstance(x, Tensor) else x.rows for x in sides]
+    found = module(op, requested, *tensors)
+    if precision == "auto":  # decided by the rows that are no reference; a packed form holds no dtype to ask
+        precision = "bfloat16" if tensors[0].dtype == torch.bfloat16 else "float32"
+    compiled = found.__name__.endswith(_MODULES["native"])
+    return found, [x.compiled(precision) if compiled and x is not t else t for x, t in zip(sides, tensors, strict=True)]

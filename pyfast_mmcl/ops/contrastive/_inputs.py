@@ -61,6 +61,13 @@ def check_precision(precision: str, x: Tensor) -> None:
         raise InputError(f'precision: expected "auto" for float64 rows, got "{precision}"; convert them with .float().')
 
 
+def precision_of(precision: str, x: Tensor, *others: Any) -> str:
+    """The checked word; "auto" becomes that of the packed references where they agree on bfloat16."""
+    check_precision(precision, x)
+    packed = [y.precision for y in others if isinstance(y, PackedReference)]
+    return "bfloat16" if precision == "auto" and packed and set(packed) == {"bfloat16"} else precision
+
+
 def check_word(kind: str, word: str, known: tuple[str, ...]) -> None:
     """``word`` is one of ``known``; an unknown one lists the nearest."""
     if word not in known:
@@ -136,4 +143,6 @@ def give_back(value: Tensor, asked: Any) -> Any:
     """``value`` as the kind that came in: a tensor, or for NumPy input a float or an array."""
     if isinstance(asked, Tensor):
         return value
+    if value.requires_grad:
+        raise InputError("NumPy rows carry no gradient, but another argument requires one; pass torch tensors.")
     return value.numpy() if value.ndim else float(value)

@@ -22,6 +22,8 @@ class KLTerms(NamedTuple):
     skip_wrong: bool
     precision: str
     backend: str
+    packed_student: Any = None  # PackedReference whose rows sb, or tb, is
+    packed_teacher: Any = None
 
 
 def _losses(side: KLSide, skip_wrong: bool, weight: float) -> Tensor:
@@ -38,9 +40,9 @@ def forward(
     """The loss, and for rows and columns what backward needs: maxima and shares of both softmaxes."""
     row, col = kl_stats(
         sa,
-        sb,
+        sb if t.packed_student is None else t.packed_student,
         ta,
-        tb,
+        tb if t.packed_teacher is None else t.packed_teacher,
         s_scale,
         t_scale,
         rows=t.row_weight is not None,
@@ -88,9 +90,9 @@ def backward(
     """Gradients for the student's sides in their dtypes and for its scale (float64)."""
     da, db, dscale = kl_grads(
         sa,
-        sb,
+        sb if t.packed_student is None else t.packed_student,
         ta,
-        tb,
+        tb if t.packed_teacher is None else t.packed_teacher,
         s_scale,
         t_scale,
         _pull(row, g) if row else None,

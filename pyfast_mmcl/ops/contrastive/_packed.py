@@ -33,10 +33,20 @@ class PackedReference:
             raise InputError('rows: expected float32, float16 or bfloat16 for precision="bfloat16", got float64.')
         self.precision = precision
         rounded = x.bfloat16() if precision == "bfloat16" else x
-        self.rows: Tensor = rounded.to(x.dtype, copy=True, memory_format=torch.contiguous_format)
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        self.rows: Tensor = rounded.to(dtype, copy=True, memory_format=torch.contiguous_format)
+        self._compiled: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return self.rows.shape[0]
+
+    def compiled(self, precision: str) -> Any:
+        """The rows in the layouts of the compiled kernels, made at their first use."""
+        if precision not in self._compiled:
+            from . import _native_pairs
+
+            self._compiled[precision] = _native_pairs.reference_rows(self.rows, precision)
+        return self._compiled[precision]
 
     @property
     def features(self) -> int:

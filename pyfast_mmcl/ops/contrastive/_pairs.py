@@ -4,7 +4,7 @@ s_ij = scale·⟨a_i, b_j⟩ (+ bias). A pair is excluded where ``exclude_self``
 positive where row_ids[i] = col_ids[j] and it is not excluded. ``scale`` is a float, or a 0-d tensor that a backend on
 another device may read there without waiting. ``precision`` is the caller's word: "auto" (bfloat16 tiles for bfloat16
 rows, else float32), "float32" or "bfloat16"; sums are float32 or better in every case. float64 rows are float64
-throughout. Gradients contain the factor ``scale`` and are float32 (float64 for float64 rows).
+throughout. The second side may be a `PackedReference` where it needs no gradient. Gradients contain the factor ``scale`` and are float32 (float64 for float64 rows).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class KLPull(NamedTuple):
 
 def pair_stats(
     a: Tensor,  # [N, D]
-    b: Tensor,  # [M, D]
+    b: Any,  # [M, D]
     scale: Any,
     *,
     row_ids: Tensor,  # int64 [N]
@@ -74,7 +74,8 @@ def pair_stats(
     backend: str = "auto",
 ) -> tuple[Side | None, Side | None]:
     """Row and column statistics of s from one pass; ``symmetric`` (b is a): tiles I ≤ J only, the row side returned."""
-    return _dispatch.module("pair_stats", backend, a, b).pair_stats(
+    module, (a, b) = _dispatch.opened("pair_stats", backend, precision, a, b)
+    return module.pair_stats(
         a,
         b,
         scale,
@@ -92,7 +93,7 @@ def pair_stats(
 
 def pair_grads(
     a: Tensor,  # [N, D]
-    b: Tensor,  # [M, D]
+    b: Any,  # [M, D]
     scale: Any,
     row: Pull | None,
     col: Pull | None,
@@ -112,7 +113,8 @@ def pair_grads(
 
     ``symmetric``: row pull only, G_ij = pull_i + pull_j; returns (dz, None, dscale).
     """
-    return _dispatch.module("pair_grads", backend, a, b).pair_grads(
+    module, (a, b) = _dispatch.opened("pair_grads", backend, precision, a, b)
+    return module.pair_grads(
         a,
         b,
         scale,
@@ -132,7 +134,7 @@ def pair_grads(
 
 def siglip_pass(
     a: Tensor,  # [N, D]
-    b: Tensor,  # [M, D]
+    b: Any,  # [M, D]
     scale: Any,
     bias: Any,
     *,
@@ -144,7 +146,8 @@ def siglip_pass(
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]:
     """(loss, da, db, dscale, dbias) of Σ_ij softplus(−y_ij s_ij); y = +1 on positives, else −1; sums float64."""
-    return _dispatch.module("siglip", backend, a, b).siglip_pass(
+    module, (a, b) = _dispatch.opened("siglip", backend, precision, a, b)
+    return module.siglip_pass(
         a,
         b,
         scale,
@@ -159,9 +162,9 @@ def siglip_pass(
 
 def kl_stats(
     sa: Tensor,  # student [N, D]
-    sb: Tensor,  # student [M, D]
+    sb: Any,  # student [M, D]
     ta: Tensor,  # teacher [N, D′]
-    tb: Tensor,  # teacher [M, D′]
+    tb: Any,  # teacher [M, D′]
     s_scale: Any,
     t_scale: Any,
     *,
@@ -175,7 +178,8 @@ def kl_stats(
     backend: str = "auto",
 ) -> tuple[KLSide | None, KLSide | None]:
     """Sums of teacher and student similarities in one pass over both."""
-    return _dispatch.module("similarity_kl", backend, sa, sb, ta, tb).kl_stats(
+    module, (sa, sb, ta, tb) = _dispatch.opened("similarity_kl", backend, precision, sa, sb, ta, tb)
+    return module.kl_stats(
         sa,
         sb,
         ta,
@@ -194,9 +198,9 @@ def kl_stats(
 
 def kl_grads(
     sa: Tensor,
-    sb: Tensor,
+    sb: Any,
     ta: Tensor,
-    tb: Tensor,
+    tb: Any,
     s_scale: Any,
     t_scale: Any,
     row: KLPull | None,
@@ -211,7 +215,8 @@ def kl_grads(
     backend: str = "auto",
 ) -> tuple[Tensor | None, Tensor | None, Tensor]:
     """Gradients of the student's sides and of s_scale (float64, 0-d) of Σ dS_ij·s_ij."""
-    return _dispatch.module("similarity_kl", backend, sa, sb, ta, tb).kl_grads(
+    module, (sa, sb, ta, tb) = _dispatch.opened("similarity_kl", backend, precision, sa, sb, ta, tb)
+    return module.kl_grads(
         sa,
         sb,
         ta,

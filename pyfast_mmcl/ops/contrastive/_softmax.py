@@ -29,6 +29,7 @@ class Terms(NamedTuple):
     symmetric: bool = False  # the columns are the rows, self left out
     precision: str = "auto"
     backend: str = "auto"
+    packed: Any = None  # PackedReference whose rows b is
 
 
 def _losses(side: Side, share: Tensor | None) -> Tensor:
@@ -44,7 +45,7 @@ def forward(a: Tensor, b: Tensor, scale: Any, t: Terms) -> tuple[Tensor, Side | 
     """The loss (0-d, or per row) and the statistics that backward needs."""
     row, col = pair_stats(
         a,
-        b,
+        b if t.packed is None else t.packed,
         scale,
         row_ids=t.row_ids,
         col_ids=t.col_ids,
@@ -90,7 +91,7 @@ def backward(
     """da and db in the dtypes of a and b, dscale float64, for the upstream gradient ``g`` (0-d, or per row)."""
     da, db, dscale = pair_grads(
         a,
-        b,
+        b if t.packed is None else t.packed,
         scale,
         _pull(*row, g, t.row_weight, t.row_share) if row is not None else None,
         _pull(*col, g, t.col_weight, t.col_share) if col is not None else None,

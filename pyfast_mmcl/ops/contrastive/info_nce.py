@@ -83,14 +83,14 @@ def info_nce(
     inputs.check_word("direction", direction, inputs.DIRECTIONS)
     inputs.check_word("reduction", reduction, REDUCTIONS)
     x, y = inputs.pair_of(a, b)
-    if isinstance(b, PackedReference) and precision == "auto":
-        precision = b.precision if b.precision == "bfloat16" else "auto"
-    inputs.check_precision(precision, x)
+    precision = inputs.precision_of(precision, x, b)
     scale = inputs.scalar(scale, "scale")
     n, m = x.shape[0], y.shape[0]
     if n != m and (labels is None or (direction == "both" and reduction == "none")):
         raise InputError(_unequal(n, m, labels))
     terms = _terms(x, m, direction, labels, weights, reduction, precision, backend)
+    if isinstance(b, PackedReference):
+        terms = terms._replace(packed=b)
     return inputs.give_back(contrast("info_nce", x, y, scale, terms), a)
 
 

@@ -64,7 +64,7 @@ def nt_xent(
     n = x.shape[0]
     if n % 2:
         raise InputError(f"z: expected an even number of rows, view one of every example and then view two, got {n}.")
-    inputs.check_precision(precision, x)
+    precision = inputs.precision_of(precision, x)
     scale = inputs.scalar(scale, "scale")
     ids = torch.arange(n, device=x.device) % max(n // 2, 1)
     terms = Terms(

@@ -74,7 +74,7 @@ def siglip(
         )
     inputs.check_word("reduction", reduction, ("mean", "sum"))
     x, y = inputs.pair_of(a, b)
-    inputs.check_precision(precision, x)
+    precision = inputs.precision_of(precision, x)
     scale, bias = inputs.scalar(scale, "scale"), inputs.scalar(bias, "bias")
     n, m = x.shape[0], y.shape[0]
     if labels is None:

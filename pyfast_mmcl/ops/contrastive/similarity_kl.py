@@ -70,10 +70,7 @@ def similarity_kl(
     skip_wrong = check_flag(skip_wrong, "skip_wrong")
     n, m = sides[0].shape[0], sides[1].shape[0]
     _check_options(n, m, direction, exclude_diagonal, skip_wrong, reduction)
-    packed = [x.precision for x in (student_b, teacher_b) if isinstance(x, PackedReference)]
-    if precision == "auto" and len(packed) == 2 and packed[0] == packed[1] == "bfloat16":
-        precision = "bfloat16"
-    inputs.check_precision(precision, sides[0])
+    precision = inputs.precision_of(precision, sides[0], student_b, teacher_b)
     half = 0.5 if direction == "both" else 1.0
     mean = reduction == "mean"
     terms = KLTerms(
@@ -84,6 +81,8 @@ def similarity_kl(
         skip_wrong,
         precision,
         backend,
+        student_b if isinstance(student_b, PackedReference) else None,
+        teacher_b if isinstance(teacher_b, PackedReference) else None,
     )
     scales = inputs.scalar(student_scale, "student_scale"), inputs.scalar(teacher_scale, "teacher_scale")
     return inputs.give_back(distill(*sides, *scales, terms), student_a)

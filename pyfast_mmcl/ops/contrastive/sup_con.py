@@ -67,7 +67,7 @@ def sup_con(
     inputs.check_word("reduction", reduction, REDUCTIONS)
     x = inputs.rows_of(z, "z")
     n = x.shape[0]
-    inputs.check_precision(precision, x)
+    precision = inputs.precision_of(precision, x)
     scale = inputs.scalar(scale, "scale")
     ids = inputs.integers(labels, "labels", n, x.device)
     counts = inputs.count_positives(ids, ids) - 1
