@@ -1,0 +1,115 @@
+"""Sees every torch function that reads a parameter, and catches the gradient of what it returns.
+
+Weight gradients are never asked for: while a batch runs, parameters do not require a gradient. The graph starts at the
+first result that depends on one of them, so forward plus backward costs a training step less its weight gradients.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from .calls import Call
+from .plan import Plan, Shapes
+from .shared import Shared, SharedTensors, replace, tensors_in
+
+
+class Capture(TorchFunctionMode):
+    """While active, ``calls`` collects the calls that mix parameters with data; ``on_grad`` gets their gradients."""
+
+    def __init__(
+        self,
+        params: Mapping[str, Tensor],
+        plan: Plan,
+        on_grad: Callable[[Call, list[Tensor | None]], None],
+    ) -> None:
+        super().__init__()
+        self.shared = SharedTensors(params)
+        self.calls: list[Call] = []
+        self.shapes: dict[str, Shapes] = {}
+        some = next(iter(params.values()), None)
+        self.anchor = torch.zeros((), device=None if some is None else some.device, requires_grad=True)
+        self._plan, self._on_grad, self._uses = plan, on_grad, Counter[str]()
+
+    def __torch_function__(self, function: Callable, kinds: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = list(tensors_in((args, kwargs)))
+        targets = list(dict.fromkeys(s for t in tensors if (s := self.shared.find(t)) is not None))
+        if not targets or not torch.is_grad_enabled():
+            return function(*args, **kwargs)
+        if isinstance(function, types.FunctionType) and function.__module__ == "torch.nn.functional":
+            with self:
+                return body(function)(*args, **kwargs)
+        key = self._key(function, targets)
+        alone = all(self.shared.find(t) is not None for t in tensors)
+        if self._plan.is_shared(key, alone):
+            result = self.shared.derive(key, function, args, kwargs, targets)
+            self._see(key, tensors, result, True)
+            return result
+        call = Call(key, function, args, kwargs, targets, *self._plan.layouts(key))
+        result = function(*args, **kwargs)
+        self._see(key, tensors, result, False)
+        return self._tap(call, result)
+
+    def _key(self, function: Callable, targets: list[Shared]) -> str:
+        name = f"{getattr(function, '__name__', function)}({', '.join(t.key for t in targets)})"
+        self._uses[name] += 1
+        return name if self._uses[name] == 1 else f"{name} use {self._uses[name]}"
+
+    def _see(self, key: str, tensors: list[Tensor], result: Any, shared: bool) -> None:
+        results = list(tensors_in(result))
+        if results:
+            self.shapes[key] = Shapes([t.shape for t in tensors], [t.shape for t in results], shared)
+
+    def _tap(self, call: Call, result: Any) -> Any:
+        """``result`` with a hook on every floating tensor; one that needs no gradient yet becomes the graph's start."""
+        inputs = {id(t) for t in call.tensors}
+        tapped: list[Tensor] = []
+
+        def tap(x: Any) -> Any:
+            if not isinstance(x, Tensor) or not x.is_floating_point():
+                return x
+            if not x.requires_grad:
+                x = _Start.apply(x if id(x) in inputs else x.detach(), self.anchor)
+            tapped.append(x)
+            return x
+
+        result = replace(result, tap)
+        call.freeze()
+        self.calls.append(call)
+        if len(tapped) == 1:
+            tapped[0].register_hook(lambda g: self._on_grad(call, [g]))
+        elif tapped:
+            torch.autograd.graph.register_multi_grad_hook(tapped, lambda grads: self._on_grad(call, list(grads)))
+        return result
+
+
+class _Start(torch.autograd.Function):
+    """The same tensor, from here on part of the graph. In place, so that nothing is copied."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, anchor: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+@functools.cache
+def body(function: types.FunctionType) -> Callable:
+    """A function of torch.nn.functional without its own look at overrides, so that its inner calls are seen."""
+    names = {**function.__globals__}
+    for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
+        names[name] = lambda *_: False
+    copy = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy

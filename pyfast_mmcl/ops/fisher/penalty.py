@@ -1,0 +1,84 @@
+"""`quadratic_penalty`: value and gradient of an anchored quadratic in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._errors import InputError
+
+Tensors = Tensor | Sequence[Tensor]
+
+
+def quadratic_penalty(params: Tensors, anchors: Tensors, weights: Tensors, lam: float = 1.0) -> Tensor:
+    """Elastic pull of the parameters to their anchors, a 0-d loss with gradient.
+
+    ``0.5 * lam * sum((w * (p - a).square()).sum() for p, a, w in zip(params, anchors, weights))``
+    The gradient ``lam * w * (p - a)`` is formed in the same pass; differences and sums are float32 or wider.
+
+    Args:
+        params: tensor or list of tensors, float32, bfloat16, float16 or float64; gradients come back in their dtype.
+        anchors: θ*, same shapes; weights: importance w, same shapes. Neither receives a gradient.
+        lam: λ, any finite number; the factor ½ is part of the penalty (Kirkpatrick et al., eq. 3).
+
+    Returns:
+        0-d tensor, float64 for float64 parameters, else float32.
+
+    Raises:
+        InputError: lists of different lengths, or shapes or devices that differ.
+
+    Reference: Kirkpatrick et al., Overcoming catastrophic forgetting in neural networks, PNAS 2017, eq. 3.
+    """
+    p, a, w = _list(params), _list(anchors), _list(weights)
+    check_alike({"params": p, "anchors": a, "weights": w})
+    return _Quadratic.apply(float(lam), len(p), *p, *a, *w)
+
+
+class _Quadratic(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, lam: float, count: int, *tensors: Tensor) -> Tensor:
+        params, anchors, weights = tensors[:count], tensors[count : 2 * count], tensors[2 * count :]
+        value = torch.zeros((), dtype=torch.float64, device=params[0].device if params else "cpu")
+        ctx.pulls, ctx.lam, ctx.dtypes = [], lam, [p.dtype for p in params]
+        for i, (p, a, w) in enumerate(zip(params, anchors, weights, strict=True)):
+            wide = torch.float64 if p.dtype == torch.float64 else torch.float32
+            distance = p.to(wide) - a.to(wide)
+            pull = distance * w.to(wide)
+            value += _dot(pull, distance)
+            ctx.pulls.append(pull if ctx.needs_input_grad[2 + i] else None)
+        return (0.5 * lam * value).to(torch.float64 if torch.float64 in ctx.dtypes else torch.float32)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grads = [
+            None if pull is None else (pull * (ctx.lam * grad)).to(dtype)
+            for pull, dtype in zip(ctx.pulls, ctx.dtypes, strict=True)
+        ]
+        return (None, None, *grads, *[None] * (2 * len(grads)))
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    return (x * y).sum(dtype=torch.float64)
+
+
+def _list(x: Tensors) -> list[Tensor]:
+    return [x] if isinstance(x, Tensor) else list(x)
+
+
+def check_alike(lists: dict[str, list[Tensor]]) -> None:
+    """Raise InputError unless all lists hold tensors of the same shapes on the same devices."""
+    (first, reference), *others = lists.items()
+    for name, tensors in others:
+        if len(tensors) != len(reference):
+            raise InputError(f"{name}: expected {len(reference)} tensors as in {first}, got {len(tensors)}.")
+        for i, (x, y) in enumerate(zip(tensors, reference, strict=True)):
+            if x.shape != y.shape:
+                raise InputError(f"{name}[{i}]: expected shape {list(y.shape)} as in {first}, got {list(x.shape)}.")
+            if x.device != y.device:
+                raise InputError(
+                    f"{name}[{i}] is on {x.device}, {first}[{i}] on {y.device}; move one with .to(device)."
+                )
