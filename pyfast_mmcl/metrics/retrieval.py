@@ -95,9 +95,9 @@ def cross_modal_recall(
 
     Reference: mean of the six figures: rsum / 6 of Faghri et al., *VSE++*, BMVC 2018.
     """
-    options = {"k": _cut_offs(k), "metric": metric, "backend": backend}
-    there = recall_at_k(images, texts, relevant, **options)
-    back = recall_at_k(texts, images, _turned(relevant), **options)
+    cuts = _cut_offs(k)
+    there = recall_at_k(images, texts, relevant, k=cuts, metric=metric, backend=backend)
+    back = recall_at_k(texts, images, _turned(relevant), k=cuts, metric=metric, backend=backend)
     scores = {f"{names[0]}_to_{names[1]}_r{cut}": value for cut, value in there.items()}
     scores |= {f"{names[1]}_to_{names[0]}_r{cut}": value for cut, value in back.items()}
     return {**scores, "r_mean": float(np.mean(list(scores.values())))}
