@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pyfast_mmcl.ops.contrastive import PackedReference
+    from pyfast_mmcl.ops.contrastive.info_nce import info_nce
+    from pyfast_mmcl.ops.contrastive.nt_xent import nt_xent
+    from pyfast_mmcl.ops.contrastive.relation_distance import relation_distance
+    from pyfast_mmcl.ops.contrastive.siglip import siglip
+    from pyfast_mmcl.ops.contrastive.similarity_kl import similarity_kl
+    from pyfast_mmcl.ops.contrastive.sup_con import sup_con
     from pyfast_mmcl.ops.knn.lloyd import lloyd_step
     from pyfast_mmcl.ops.knn.nearest import nearest
     from pyfast_mmcl.ops.knn.packed import PackedRows
@@ -20,11 +27,33 @@ _HOME = {
     "PackedRows": "pyfast_mmcl.ops.knn",
     "nearest": "pyfast_mmcl.ops.knn",
     "lloyd_step": "pyfast_mmcl.ops.knn",
+    "info_nce": "pyfast_mmcl.ops.contrastive",
+    "nt_xent": "pyfast_mmcl.ops.contrastive",
+    "sup_con": "pyfast_mmcl.ops.contrastive",
+    "siglip": "pyfast_mmcl.ops.contrastive",
+    "similarity_kl": "pyfast_mmcl.ops.contrastive",
+    "relation_distance": "pyfast_mmcl.ops.contrastive",
+    "PackedReference": "pyfast_mmcl.ops.contrastive",
     "Learner": "pyfast_mmcl.train.learner",
 }
 _ROOMS = ("ops", "losses", "models", "metrics", "data", "train", "continual", "clustering", "report")
 
-__all__ = ["__version__", "knn", "PackedRows", "nearest", "lloyd_step", "Learner", *_ROOMS]
+__all__ = [
+    "__version__",
+    "knn",
+    "PackedRows",
+    "nearest",
+    "lloyd_step",
+    "info_nce",
+    "nt_xent",
+    "sup_con",
+    "siglip",
+    "similarity_kl",
+    "relation_distance",
+    "PackedReference",
+    "Learner",
+    *_ROOMS,
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,12 +15,18 @@ def backends() -> list[dict[str, Any]]:
     import torch
 
     from ._backend import explain
-    from .knn import _dispatch
+    from .contrastive import _dispatch as contrastive
+    from .knn import _dispatch as knn
 
+    families = (
+        (knn, ("knn", "nearest", "lloyd_step")),
+        (contrastive, ("info_nce", "nt_xent", "sup_con", "siglip", "similarity_kl")),
+    )
     rows = []
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         sample = torch.zeros(1, 1, device=device)
-        for op in ("knn", "nearest", "lloyd_step"):
-            for backend, available, reason in explain(_dispatch.candidates(sample)):
-                rows.append({"op": op, "device": device, "backend": backend, "available": available, "reason": reason})
+        for family, ops in families:
+            found = explain(family.candidates(sample))
+            for op in ops:
+                rows += [{"op": op, "device": device, "backend": b, "available": a, "reason": r} for b, a, r in found]
     return rows

@@ -34,7 +34,7 @@ def _losses(side: KLSide, skip_wrong: bool, weight: float) -> Tensor:
     return loss.masked_fill_(~side.t_right, 0) if skip_wrong else loss
 
 
-def forward(
+def loss_with_sums(
     sa: Tensor, sb: Tensor, ta: Tensor, tb: Tensor, s_scale: Any, t_scale: Any, t: KLTerms
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """The loss, and for rows and columns what backward needs: maxima and shares of both softmaxes."""
@@ -73,7 +73,7 @@ def _kept(side: KLSide | None, weight: float | None, skip_wrong: bool) -> list[T
     return parts
 
 
-def backward(
+def gradients(
     g: Tensor,
     sa: Tensor,
     sb: Tensor,
@@ -120,7 +120,7 @@ def distill(sa: Tensor, sb: Tensor, ta: Tensor, tb: Tensor, s_scale: Any, t_scal
         return distill_registered(sa, sb, ta, tb, as_scalar_tensor(s_scale, sa), as_scalar_tensor(t_scale, sa), terms)
     learned = isinstance(s_scale, Tensor) and s_scale.requires_grad
     if not torch.is_grad_enabled() or not (sa.requires_grad or sb.requires_grad or learned):
-        return forward(sa, sb, ta, tb, number(s_scale), number(t_scale), terms)[0]
+        return loss_with_sums(sa, sb, ta, tb, number(s_scale), number(t_scale), terms)[0]
     return _Distill.apply(sa, sb, s_scale, ta, tb, t_scale, terms)
 
 
@@ -131,7 +131,7 @@ class _Distill(torch.autograd.Function):
     ) -> Tensor:
         ctx.terms, ctx.scales = terms, (number(s_scale), number(t_scale))
         ctx.like = s_scale if isinstance(s_scale, Tensor) else None
-        value, row, col = forward(sa, sb, ta, tb, *ctx.scales, terms)
+        value, row, col = loss_with_sums(sa, sb, ta, tb, *ctx.scales, terms)
         ctx.rows = len(row)
         ctx.save_for_backward(sa, sb, ta, tb, *row, *col)
         return value
@@ -142,6 +142,6 @@ class _Distill(torch.autograd.Function):
         need = ctx.needs_input_grad
         with torch.no_grad():
             row, col = kept[: ctx.rows], kept[ctx.rows :]
-            da, db, dscale = backward(g, sa, sb, ta, tb, *ctx.scales, row, col, ctx.terms, need[0], need[1])
+            da, db, dscale = gradients(g, sa, sb, ta, tb, *ctx.scales, row, col, ctx.terms, need[0], need[1])
             dscale = dscale.to(ctx.like).reshape(ctx.like.shape) if need[2] else None
         return (*once("similarity_kl", (sa, sb, g), (da, db, dscale)), None, None, None, None)

@@ -33,7 +33,7 @@ def _forward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     terms = KLTerms(row_weight, col_weight, reduce, exclude_diagonal, skip_wrong, precision, backend)
-    value, row, col = _kl.forward(sa, sb, ta, tb, number(s_scale), number(t_scale), terms)
+    value, row, col = _kl.loss_with_sums(sa, sb, ta, tb, number(s_scale), number(t_scale), terms)
     return (value, *_stacked(row, sa), *_stacked(col, sa))
 
 
@@ -97,7 +97,7 @@ def _backward(
     terms = KLTerms(None, None, True, exclude_diagonal, False, precision, backend)
     row = [row_max[0], row_share[0], row_max[1], row_share[1]] if rows else []
     col = [col_max[0], col_share[0], col_max[1], col_share[1]] if cols else []
-    da, db, dscale = _kl.backward(g, sa, sb, ta, tb, number(s_scale), number(t_scale), row, col, terms, need_a, need_b)
+    da, db, dscale = _kl.gradients(g, sa, sb, ta, tb, number(s_scale), number(t_scale), row, col, terms, need_a, need_b)
     da = sa.new_empty(0) if da is None else da
     db = sb.new_empty(0) if db is None else db
     return da, db, dscale.to(s_scale).reshape(s_scale.shape)

@@ -4,7 +4,8 @@ s_ij = scale·⟨a_i, b_j⟩ (+ bias). A pair is excluded where ``exclude_self``
 positive where row_ids[i] = col_ids[j] and it is not excluded. ``scale`` is a float, or a 0-d tensor that a backend on
 another device may read there without waiting. ``precision`` is the caller's word: "auto" (bfloat16 tiles for bfloat16
 rows, else float32), "float32" or "bfloat16"; sums are float32 or better in every case. float64 rows are float64
-throughout. The second side may be a `PackedReference` where it needs no gradient. Gradients contain the factor ``scale`` and are float32 (float64 for float64 rows).
+throughout. Gradients contain the factor ``scale`` and are float32 (float64 for float64 rows). The second side may be a
+`PackedReference` where it needs no gradient.
 """
 
 from __future__ import annotations

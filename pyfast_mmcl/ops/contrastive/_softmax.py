@@ -41,7 +41,7 @@ def _losses(side: Side, share: Tensor | None) -> Tensor:
     return torch.sub(side.max, side.pos * share).add_(side.sum.log())
 
 
-def forward(a: Tensor, b: Tensor, scale: Any, t: Terms) -> tuple[Tensor, Side | None, Side | None]:
+def loss_with_sums(a: Tensor, b: Tensor, scale: Any, t: Terms) -> tuple[Tensor, Side | None, Side | None]:
     """The loss (0-d, or per row) and the statistics that backward needs."""
     row, col = pair_stats(
         a,
@@ -77,7 +77,7 @@ def _pull(top: Tensor, total: Tensor, g: Tensor, weight: Any, share: Tensor | No
     return Pull(top, (upstream / total).to(dtype), positive.to(dtype))
 
 
-def backward(
+def gradients(
     g: Tensor,
     a: Tensor,
     b: Tensor,
@@ -114,7 +114,7 @@ def contrast(op: str, a: Tensor, b: Tensor, scale: Any, terms: Terms) -> Tensor:
 
         return contrast_registered(a, b, as_scalar_tensor(scale, a), terms)
     if not torch.is_grad_enabled() or not (a.requires_grad or b.requires_grad or _learned(scale)):
-        return forward(a, b, number(scale), terms)[0]
+        return loss_with_sums(a, b, number(scale), terms)[0]
     return _Contrast.apply(op, a, b, scale, terms)
 
 
@@ -126,7 +126,7 @@ class _Contrast(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, op: str, a: Tensor, b: Tensor, scale: Any, terms: Terms) -> Tensor:
         ctx.op, ctx.terms, ctx.scale = op, terms, number(scale)
-        value, row, col = forward(a, b, ctx.scale, terms)
+        value, row, col = loss_with_sums(a, b, ctx.scale, terms)
         ctx.like = scale if isinstance(scale, Tensor) else None
         ctx.sides = (row is not None, col is not None)
         ctx.save_for_backward(a, b, *(x for side in (row, col) if side is not None for x in (side.max, side.sum)))
@@ -139,6 +139,6 @@ class _Contrast(torch.autograd.Function):
         col = (kept[-2], kept[-1]) if ctx.sides[1] else None
         need = ctx.needs_input_grad
         with torch.no_grad():
-            grads = backward(g, a, b, ctx.scale, row, col, ctx.terms, need[1], need[2] and not ctx.terms.symmetric)
+            grads = gradients(g, a, b, ctx.scale, row, col, ctx.terms, need[1], need[2] and not ctx.terms.symmetric)
             dscale = grads[2].to(ctx.like).reshape(ctx.like.shape) if need[3] else None
         return (None, *once(ctx.op, (a, b, g), (grads[0], grads[1], dscale)), None)

@@ -39,7 +39,7 @@ def _forward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     terms = Terms(row_ids, col_ids, row_weight, col_weight, row_share, col_share, reduce, symmetric, precision, backend)
-    value, row, col = _softmax.forward(a, b, number(scale), terms)
+    value, row, col = _softmax.loss_with_sums(a, b, number(scale), terms)
     return (value, *_side(row, a), *_side(col, a))
 
 
@@ -97,7 +97,7 @@ def _backward(
     terms = Terms(row_ids, col_ids, row_weight, col_weight, row_share, col_share, True, symmetric, precision, backend)
     row = (row_max, row_sum) if row_weight is not None else None
     col = (col_max, col_sum) if col_weight is not None else None
-    da, db, dscale = _softmax.backward(g, a, b, number(scale), row, col, terms, need_a, need_b)
+    da, db, dscale = _softmax.gradients(g, a, b, number(scale), row, col, terms, need_a, need_b)
     empty = a.new_empty(0)
     return empty if da is None else da, empty.clone() if db is None else db, dscale.to(scale).reshape(scale.shape)
 
