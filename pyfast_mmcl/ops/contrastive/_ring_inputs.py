@@ -40,11 +40,13 @@ class Own:
     bias: Any = 0.0
     labels: tuple[Tensor, Tensor] | None = None  # int64 [N] and [M]; None: row i belongs to column i
     weights: tuple[Tensor | None, Tensor | None] = (None, None)  # float64 [N] and [M]
+    precision: str = "auto"
     equal: dict[str, Any] = field(default_factory=dict)  # what every rank must have alike
 
 
 def read_pair(a: Any, b: Any, scale: Any, bias: Any, labels: Any, options: Options, **equal: Any) -> Own:
     """Two sides of rows with their scale and labels."""
+    given = b
     a, b = inputs.pair_of(a, b)
     if labels is None and a.shape[0] != b.shape[0]:
         raise InputError(
@@ -54,6 +56,7 @@ def read_pair(a: Any, b: Any, scale: Any, bias: Any, labels: Any, options: Optio
     own = Own(a, b, inputs.scalar(scale, "scale"), inputs.scalar(bias, "bias"))
     if labels is not None:
         own.labels = inputs.labels_of(labels, a.shape[0], b.shape[0], a.device)
+    own.precision = inputs.precision_of(options.precision, a, given)
     own.equal = _alike(own, options) | equal
     return own
 
@@ -67,6 +70,7 @@ def read_rows(z: Any, scale: Any, labels: Any, views: bool, options: Options) ->
     own = Own(z, z.detach(), inputs.scalar(scale, "scale"))
     if not views:
         own.labels = (ids := inputs.integers(labels, "labels", z.shape[0], z.device), ids)
+    own.precision = inputs.precision_of(options.precision, z)
     own.equal = _alike(own, options)
     return own
 
@@ -80,7 +84,6 @@ def read_weights(own: Own, weights: Any, direction: str) -> None:
 def _alike(own: Own, options: Options) -> dict[str, Any]:
     inputs.check_word("reduction", options.reduction, options.reductions)
     inputs.check_word("scale gradient", options.scale_gradient, SCALE_GRADIENTS)
-    inputs.check_precision(options.precision, own.a)
     _dispatch.module("the ring", options.backend, own.a, own.b)
     wanted = [name for name, x in _named(own) if isinstance(x, Tensor) and x.requires_grad]
     return {
@@ -91,7 +94,7 @@ def _alike(own: Own, options: Options) -> dict[str, Any]:
         "bias": _digits(own.bias),
         "labels": "no labels" if own.labels is None else "labels",
         "reduction": options.reduction,
-        "precision": options.precision,
+        "precision": own.precision,
         "gradient factor": options.gradient_factor,
         "scale gradient": options.scale_gradient,
         "gradients wanted": (" and ".join(wanted) or "none") if torch.is_grad_enabled() else "none",

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from ..._errors import InputError
 from . import _inputs as inputs
-from ._packed import PackedReference
 from ._ring_agree import Shares, agree
 from ._ring_autograd import RingRows, RingSigLIP, Sides, SumOverRanks
 from ._ring_inputs import Options, Own, read_pair, read_rows, read_weights
@@ -65,8 +64,6 @@ def info_nce_ring(
     Raises:
         InputError: as `info_nce`, and where the ranks disagree; on every rank.
     """
-    if isinstance(b, PackedReference) and (precision, b.precision) == ("auto", "bfloat16"):
-        precision = "bfloat16"
     options = Options(reduction, precision, backend, gradient_factor, scale_gradient)
     wire = Wire(process_group)
     own, shares = agree(wire, "info_nce", lambda: _read_info_nce(a, b, scale, direction, labels, weights, options))
@@ -185,7 +182,7 @@ def siglip_ring(
             f'reduction="own": expected as many rows of a on every rank, got {shares.rows}; use "mean" or "sum".'
         )
     row_ids, col_ids = own.labels or _own_ids(own, wire, shares)
-    ring = Ring(wire, shares, row_ids, col_ids, False, precision, backend)
+    ring = Ring(wire, shares, row_ids, col_ids, False, own.precision, backend)
     value = RingSigLIP.apply(own.a, own.b, own.scale, own.bias, ring, scale_gradient)
     if reduction == "own":
         value = value / max(own.a.shape[0], 1)
@@ -231,7 +228,7 @@ def _two_sides(
         row_ids, col_ids = own.labels
         row_counts = inputs.count_positives(row_ids, _all_ids(wire, col_ids, shares.cols))
         col_counts = inputs.count_positives(col_ids, _all_ids(wire, row_ids, shares.rows))
-    ring = Ring(wire, shares, row_ids, col_ids, False, options.precision, options.backend)
+    ring = Ring(wire, shares, row_ids, col_ids, False, own.precision, options.backend)
     rows, cols = direction != "ba", direction != "ab"
     sides = Sides(ring, rows, cols, share(row_counts), share(col_counts), False, options.scale_gradient)
     return sides, (row_counts, col_counts)
@@ -241,7 +238,7 @@ def _among_rows(
     op: str, wire: Wire, own: Own, shares: Shares, ids: Tensor, counts: Tensor | None, options: Options
 ) -> Tensor:
     """Rows compared among themselves, each left out of its own sum."""
-    ring = Ring(wire, shares, ids, ids, True, options.precision, options.backend)
+    ring = Ring(wire, shares, ids, ids, True, own.precision, options.backend)
     sides = Sides(ring, True, False, share(counts), None, True, options.scale_gradient)
     losses = RingRows.apply(op, own.a, own.b, own.scale, sides)
     return _reduce(ring, own, losses, (counts, None), options)
