@@ -45,7 +45,8 @@ void pack_rows(const Engine& engine, const Rows& rows, int64_t first, int64_t co
   const int64_t words = ceil_div(rows.d, engine.tile->per_word);
   constexpr int64_t chunk = 4;  // groups per item
   const int64_t groups = ceil_div(count, group);
-  parallel_for(ceil_div(groups, chunk), engine.threads, [&](int64_t item, int) {
+  const int threads = engine.threads_for(packing_cost * static_cast<double>(count * rows.d));
+  parallel_for(ceil_div(groups, chunk), threads, [&](int64_t item, int) {
     Scratch scratch(rows.d);
     for (int64_t g = item * chunk; g < std::min(groups, (item + 1) * chunk); ++g) {
       const int some = static_cast<int>(std::min<int64_t>(group, count - g * group));
@@ -58,7 +59,8 @@ void pack_by_feature(const Engine& engine, const Rows& rows, int64_t first, int6
                      uint32_t* out, int64_t stride) {
   const int per_word = engine.tile->per_word;
   constexpr int64_t chunk = 32;  // rows per item, whole words
-  parallel_for(ceil_div(padded, chunk), engine.threads, [&](int64_t item, int) {
+  const int threads = engine.threads_for(packing_cost * static_cast<double>(count * rows.d));
+  parallel_for(ceil_div(padded, chunk), threads, [&](int64_t item, int) {
     Scratch scratch(rows.d);
     const std::vector<float> zeros(rows.d, 0.0f);
     for (int64_t i = item * chunk; i < std::min(padded, (item + 1) * chunk); i += per_word) {

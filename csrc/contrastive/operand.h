@@ -23,7 +23,15 @@ constexpr int64_t block_multiple = 96;
 struct Engine {
   const Kernels* tile;
   int threads;
+
+  // Threads worth waking for so many multiply-adds: each should have some 20 microseconds of work.
+  int threads_for(double operations) const {
+    const double worth = operations / 4e6;
+    return worth >= threads ? threads : worth < 1 ? 1 : static_cast<int>(worth);
+  }
 };
+
+constexpr double packing_cost = 32;  // multiply-adds that take as long as packing one value
 
 // The caller's rows, read where they lie: any strides, three float types.
 struct Rows {

@@ -55,8 +55,10 @@ class Puller : public Visitor {
     float* db = symmetric_ ? out_.da : out_.db;
     const int64_t feature_tiles = ceil_div(d_, kernels_.mr);
     const int64_t col_items = db && !block.diagonal ? block.panels * ceil_div(feature_tiles, tiles) : 0;
-    parallel_for(row_items, sweep_.engine.threads, [&](int64_t item, int) { rows_item(block, item); });
-    parallel_for(col_items, sweep_.engine.threads, [&](int64_t item, int) { cols_item(block, item, db); });
+    const int threads =
+        sweep_.engine.threads_for(static_cast<double>(block.rows * block.cols) * static_cast<double>(d_));
+    parallel_for(row_items, threads, [&](int64_t item, int) { rows_item(block, item); });
+    parallel_for(col_items, threads, [&](int64_t item, int) { cols_item(block, item, db); });
   }
 
  private:
@@ -104,7 +106,8 @@ class Puller : public Visitor {
 double scale_and_dot(const Engine& engine, const Rows& x, float* g, float scale) {
   constexpr int64_t chunk = 64;
   std::vector<double> partial(ceil_div(x.rows, chunk), 0.0);
-  parallel_for(static_cast<int64_t>(partial.size()), engine.threads, [&](int64_t item, int) {
+  const int threads = engine.threads_for(packing_cost / 4 * static_cast<double>(x.rows * x.d));
+  parallel_for(static_cast<int64_t>(partial.size()), threads, [&](int64_t item, int) {
     std::vector<float> scratch(x.d);
     for (int64_t i = item * chunk; i < std::min(x.rows, (item + 1) * chunk); ++i) {
       const float* row = x.get(i, scratch.data(), *engine.tile);

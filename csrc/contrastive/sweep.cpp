@@ -138,6 +138,12 @@ void Sweep::run_item(Visitor& visitor, const Block& block, int64_t item) {
   }
 }
 
+int64_t Sweep::features() const {
+  int64_t sum = 0;
+  for (const Packed& p : packed_) sum += p.product.a.d();
+  return sum;
+}
+
 void Sweep::run(Visitor& visitor) {
   const Kernels& k = *engine.tile;
   for (int64_t i0 = 0; i0 < n_; i0 += row_block_) {
@@ -148,7 +154,8 @@ void Sweep::run(Visitor& visitor) {
       pack_block_cols(j0, cols);
       const Block block{i0, j0, rows, cols, ceil_div(rows, k.mr), ceil_div(cols, k.nr), symmetric_ && i0 == j0};
       visitor.block(block);
-      parallel_for(ceil_div(block.row_tiles, tiles_per_item), engine.threads,
+      const int threads = engine.threads_for(static_cast<double>(rows * cols) * static_cast<double>(features()));
+      parallel_for(ceil_div(block.row_tiles, tiles_per_item), threads,
                    [&](int64_t item, int) { run_item(visitor, block, item); });
       visitor.finish(block);
     }

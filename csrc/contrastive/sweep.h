@@ -77,6 +77,7 @@ class Sweep {
   void pack_block_cols(int64_t j0, int64_t cols);
   void run_item(Visitor& visitor, const Block& block, int64_t item);
   bool mask(const Block& block, Tile& tile) const;
+  int64_t features() const;  // of all products together
 
   std::vector<Packed> packed_;
   Exclude exclude_;
