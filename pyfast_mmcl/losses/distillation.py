@@ -20,7 +20,7 @@ class LogitsDistillation(nn.Module):
 
     Args:
         temperature: T > 0. 2: Li & Hoiem 2016 (LwF), and ZSCL.
-        scale_T2: multiply by T², which keeps the gradient's size when T changes (Hinton et al. 2015, §2.1). True as
+        scale_T2: multiply by T², which keeps the gradient's size when T changes (Hinton et al. 2015, §2). True as
             in ZSCL; False as in the LwF of PyCIL and Avalanche.
         objective: "kl", or "cross_entropy" −Σ p log q: the same gradient, larger by the teacher's entropy (the form
             of ZSCL and LwF; it is not 0 when student = teacher).
@@ -32,7 +32,7 @@ class LogitsDistillation(nn.Module):
     Raises:
         InputError: other shapes, no class, temperature not above 0.
 
-    Reference: Hinton et al., Distilling the knowledge in a neural network, 2015, eq. 4.
+    Reference: Hinton et al., Distilling the knowledge in a neural network, 2015, §2.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class FeatureDistillation(nn.Module):
     Raises:
         InputError: other shapes, no feature, average_features with "cosine".
 
-    Reference: Romero et al., FitNets, ICLR 2015, eq. 3; cosine: Hou et al., LUCIR, CVPR 2019, eq. 6.
+    Reference: Romero et al., FitNets, ICLR 2015; cosine: Hou et al., LUCIR, CVPR 2019.
     """
 
     def __init__(self, measure: str = "mse", *, average_features: bool = False, reduction: str = "mean") -> None:

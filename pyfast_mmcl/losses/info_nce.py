@@ -117,7 +117,7 @@ class NTXent(_Contrast):
     ``cross_entropy(s, (arange(2 * N) + N) % (2 * N))``, from half of the products and without the matrix
 
     Args:
-        temperature: 0.5 (Chen et al. 2020, table 5 for small batches, and lightly's default).
+        temperature: 0.5 (SimCLR on CIFAR-10; lightly's default).
         learnable: default False.
         max_scale, normalize, reduction, precision, backend, process_group: as `InfoNCE`; max_scale default None.
 
@@ -168,7 +168,7 @@ class SupCon(_Contrast):
     ``L_i = s[i].logsumexp(0) - s[i, P(i)].mean();  mean over the rows that have a positive``
 
     Args:
-        temperature: 0.1 (Khosla et al. 2020, §4.4). Their code multiplies by temperature/0.07, ours does not.
+        temperature: 0.1 (Khosla et al. 2020, §4). Their code multiplies by temperature/0.07, ours does not.
         learnable: default False.
         max_scale, normalize, reduction, precision, backend, process_group: as `InfoNCE`; max_scale default None.
 

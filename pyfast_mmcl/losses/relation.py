@@ -18,7 +18,7 @@ class RelationDistillation(nn.Module):
     Args:
         distance_weight: default 1, as in the authors' metric learning; SAMM: 25 with angle_weight 0.
         angle_weight: default 2, likewise; 0 leaves out the term that costs O(N³).
-        delta: where Huber's square turns linear; 1 in the paper (eq. 5).
+        delta: where Huber's square turns linear; 1 in the paper.
         normalize: unit rows first, as SAMM does with logits; default False.
 
     Called with student [N, D] and teacher [N, D′]; the teacher gets no gradient. Returns a scalar; 0 for fewer than
@@ -27,7 +27,7 @@ class RelationDistillation(nn.Module):
     Raises:
         InputError: a weight below 0, both 0, delta not above 0, other numbers of rows.
 
-    Reference: Park et al., Relational Knowledge Distillation, CVPR 2019, eq. 4–9.
+    Reference: Park et al., Relational Knowledge Distillation, CVPR 2019.
     """
 
     def __init__(

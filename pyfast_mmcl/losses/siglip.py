@@ -25,7 +25,7 @@ class SigLIP(LogitScale):
     ``softplus(-y * s).sum() / N``; value and gradients from one pass, the N×M matrix is never formed
 
     Args:
-        temperature: 0.1 at the start (t′ = log 10, Zhai et al. 2023, §3.3).
+        temperature: 0.1 at the start (t′ = log 10, Zhai et al. 2023).
         bias: −10 at the start (the same).
         learnable: whether both are parameters, logit_scale and logit_bias; default True.
         max_scale: largest scale; default None, no bound.

@@ -27,10 +27,10 @@ class SimilarityDistillation(nn.Module):
 
     Args:
         temperature: T > 0; default 1, softmax of the scaled similarities themselves.
-        scale_T2: multiply by T² (Hinton et al. 2015, §2.1); default True, as in ZSCL.
+        scale_T2: multiply by T² (Hinton et al. 2015, §2); default True, as in ZSCL.
         direction: "both" (rows and columns, halved), "ab" (rows) or "ba" (columns).
         exclude_diagonal: leave the pairs (i, i) out of both softmaxes (CTP within a modality).
-        skip_wrong: a row whose teacher ranks another row above its own pair contributes 0 (Mod-X, eq. 5).
+        skip_wrong: a row whose teacher ranks another row above its own pair contributes 0 (Mod-X).
         reduction: "mean" over all rows (skipped ones count as 0), "sum" or "none".
         precision, backend: as `ops.contrastive.similarity_kl`.
 
@@ -40,7 +40,7 @@ class SimilarityDistillation(nn.Module):
     Raises:
         InputError: as `ops.contrastive.similarity_kl`; temperature not above 0.
 
-    Reference: Zheng et al., ZSCL, ICCV 2023, eq. 2; Ni et al., Mod-X, ICML 2023, eq. 5–7; Zhu et al., CTP, ICCV 2023.
+    Reference: Zheng et al., ZSCL, ICCV 2023; Ni et al., Mod-X, ICML 2023; Zhu et al., CTP, ICCV 2023; KDR, ACM MM 2023.
     """
 
     def __init__(
