@@ -255,6 +255,22 @@ double pair_grads(const py::object& a, const py::object& b, double scale, const 
   return dscale;
 }
 
+py::tuple contrast_directly(const py::object& a, const py::object& b, double scale, const py::object& row_ids,
+                            const py::object& col_ids, double row_weight, double col_weight, const py::object& da,
+                            const py::object& db, bool bfloat16, int threads) {
+  con::DirectArgs args{
+      engine(bfloat16, threads), pair_product(a, b, scale, 0), nullptr, nullptr, row_weight, col_weight, {}};
+  args.row_ids = side<int64_t>(row_ids, "row ids", DType::i64, args.product.a.n());
+  args.col_ids = side<int64_t>(col_ids, "column ids", DType::i64, args.product.b.n());
+  double dscale = 0, loss = 0;
+  args.out = gradients(da, db, &dscale, args.product);
+  {
+    py::gil_scoped_release release;
+    loss = con::contrast_directly(args);
+  }
+  return py::make_tuple(loss, dscale);
+}
+
 py::tuple siglip(const py::object& a, const py::object& b, double scale, double bias, const py::object& row_ids,
                  const py::object& col_ids, const py::object& da, const py::object& db, bool bfloat16, int threads) {
   con::SigmoidArgs args{
@@ -417,6 +433,7 @@ PYBIND11_MODULE(_C, m) {
       .def_property_readonly("nbytes", &con::Bank::bytes);
   m.def("pair_stats", &pair_stats);
   m.def("pair_grads", &pair_grads);
+  m.def("contrast_directly", &contrast_directly);
   m.def("siglip", &siglip);
   m.def("kl_stats", &kl_stats);
   m.def("kl_grads", &kl_grads);

@@ -59,6 +59,18 @@ struct GradArgs {
 };
 void pair_grads(const GradArgs& args);
 
+// row_weight Σ_i (log-sum-exp_j s_ij - s_i,positive) + col_weight times the same of columns, and its gradients at once;
+// every row has exactly one positive. A weight of 0 leaves its side out.
+struct DirectArgs {
+  Engine engine;
+  Product product;
+  const int64_t* row_ids;
+  const int64_t* col_ids;
+  double row_weight, col_weight;
+  Gradients out;
+};
+double contrast_directly(const DirectArgs& args);
+
 struct SigmoidArgs {
   Engine engine;
   Product product;
