@@ -1,0 +1,100 @@
+"""How much every parameter matters for a task: the measures that more than one method starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from pyfast_mmcl._errors import unknown_name, whole_number
+from pyfast_mmcl.ops.fisher import fisher_diagonal
+from pyfast_mmcl.ops.sampling import fold_seed
+
+if TYPE_CHECKING:
+    from pyfast_mmcl.data import Batch, Loader
+    from pyfast_mmcl.train.learner import Learner
+
+LABELS = ("auto", "exact", "sampled", "empirical", "batch")
+# The exact Fisher takes one backward pass per class.
+_EXACT_UP_TO = 128
+
+
+def check_labels(labels: str) -> str:
+    """``labels`` when it names an estimator. Raises UnknownNameError."""
+    if labels not in LABELS:
+        raise unknown_name("choice of labels for the Fisher", labels, LABELS)
+    return labels
+
+
+def fisher(
+    learner: Learner, loader: Loader, *, labels: str = "auto", samples: int | None = None, clamp: float | None = None
+) -> dict[str, Tensor]:
+    """F_i = (1/N) Σ_n E_y[(∂ log p(y | x_n) / ∂θ_i)²] over the rows of ``loader``, for every trainable parameter.
+
+    labels   whose expectation over y: "exact" all classes weighted by p(y | x_n); "sampled" one y drawn from it;
+             "empirical" the label of the row; "batch" the square of the gradient of a batch's mean loss, which is no
+             Fisher and about a batch size smaller, kept to compare with other implementations; "auto" is "exact" for
+             up to 128 classes and "sampled" above, as van de Ven (arXiv:2502.11756) advises
+    samples  rows to use, drawn without replacement (default: all)
+    clamp    largest value kept (default: none; 1e-4 in PyCIL)
+
+    The model is in evaluation mode meanwhile.
+    """
+    if labels == "auto":
+        labels = _affordable(learner, loader)
+
+    def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        return learner.forward(batch).scores, batch.target
+
+    values = _measure(learner, loader, samples, forward, labels=labels)
+    return values if clamp is None else {name: value.clamp(max=clamp) for name, value in values.items()}
+
+
+def output_sensitivity(learner: Learner, loader: Loader, *, samples: int | None = None) -> dict[str, Tensor]:
+    """Ω_i = (1/N) Σ_n |∂ ‖scores_n‖² / ∂θ_i| over the rows of ``loader``; no labels are used.
+
+    The scores of other tasks' classes, which a task-incremental head masks, count as 0; generated answers [B, S, C]
+    count by the mean over positions. samples: as in ``fisher``.
+
+    Reference: Aljundi et al., ECCV 2018, equations 2 and 5.
+    """
+
+    def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        scores = learner.forward(batch).scores
+        scores = scores.masked_fill(scores <= torch.finfo(scores.dtype).min, 0.0)
+        positions = scores[0:1].flatten(0, -2).shape[0] if len(scores) else 1
+        return scores / positions**0.5, batch.target
+
+    return _measure(learner, loader, samples, forward, output="norm2", absolute=True)
+
+
+def _measure(learner: Learner, loader: Loader, samples: int | None, forward, **how) -> dict[str, Tensor]:
+    model, training = learner.model, learner.model.training
+    seed = fold_seed(learner.seed, learner.task.id)
+    model.eval()
+    try:
+        return fisher_diagonal(model, _rows(learner, loader, samples), forward=forward, seed=seed, **how)
+    finally:
+        model.train(training)
+
+
+def _rows(learner: Learner, loader: Loader, samples: int | None) -> Iterator[Batch]:
+    """The batches of ``loader`` on the learner's device, thinned to ``samples`` rows drawn at random."""
+    keep = torch.ones(loader.n_rows, dtype=torch.bool)
+    if samples is not None and whole_number("samples", samples) < loader.n_rows:
+        drawn = torch.randperm(loader.n_rows, generator=learner.generator)[samples:]
+        keep[drawn] = False
+    start = 0
+    for batch in loader:
+        kept = keep[start : start + len(batch)]
+        start += len(batch)
+        if bool(kept.any()):
+            yield (batch if bool(kept.all()) else batch.select(kept)).to(learner.device)
+
+
+def _affordable(learner: Learner, loader: Loader) -> str:
+    with torch.no_grad():
+        scores = learner.forward(loader[0].select(slice(0, 1)).to(learner.device)).scores
+    return "exact" if scores.ndim == 2 and scores.shape[1] <= _EXACT_UP_TO else "sampled"
