@@ -1,0 +1,222 @@
+"""Weight regularisation on real streams: every method against finetune, joint and er, at strengths tuned elsewhere.
+
+    python -m benchmarks.methods.regularization tune        # each method's strength, on validation digits and people
+    python -m benchmarks.methods.regularization run         # five other seeds at those strengths, on the test rows
+    python -m benchmarks.methods.regularization labels      # ewc with four estimators of the Fisher, tuned likewise
+
+Runs that are in the result folders already are not repeated: interrupt and continue at will.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.methods import regularization_texts as texts
+from benchmarks.methods import results
+from benchmarks.methods.results import Experiment, Row
+from pyfast_mmcl.data import Stream, har_stream, permuted_mnist_stream, split_mnist_stream
+from pyfast_mmcl.train import History, run_continual
+
+SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4), (100, 101)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A stream, as a function of (held_out, seed), and how long and in which batches it is trained on."""
+
+    stream: Callable[[str, int], Stream]
+    epochs: int
+    batch_size: int
+
+
+def split(scenario: str) -> Setting:
+    return Setting(lambda held_out, seed: split_mnist_stream(scenario, held_out=held_out), 3, 64)
+
+
+def permuted() -> Setting:
+    return Setting(lambda held_out, seed: permuted_mnist_stream(5, rows=2500, held_out=held_out, seed=seed), 3, 64)
+
+
+def har(scenario: str) -> Setting:
+    return Setting(lambda held_out, seed: har_stream(scenario, held_out=held_out, seed=seed), 10, 32)
+
+
+SETTINGS = {
+    "split MNIST, task ids (TIL)": split("til"),
+    "split MNIST, odd or even (DIL)": split("dil"),
+    "permuted MNIST (DIL)": permuted(),
+    "HAR, task ids (TIL)": har("til"),
+    "HAR, groups of people (DIL)": har("dil"),
+    "split MNIST, classes (CIL)": split("cil"),
+    "HAR, activities (CIL)": har("cil"),
+}
+LABEL_STREAMS = ("split MNIST, task ids (TIL)", "permuted MNIST (DIL)")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a table: a recipe, fixed arguments, and the strength that is tuned over ``grid``.
+
+    like: the line whose tuned strength is taken over, because the penalties are of one scale.
+    """
+
+    recipe: str
+    strength: str = ""
+    grid: tuple[float, ...] = ()
+    fixed: tuple[tuple[str, Any], ...] = ()
+    like: str = ""
+
+
+def decades(first: int, last: int) -> tuple[float, ...]:
+    return tuple(10.0**e for e in range(first, last + 1))
+
+
+BASELINES = {name: Entry(name) for name in ("finetune", "joint", "er")}
+METHODS = BASELINES | {
+    "ewc": Entry("ewc", "lam", decades(2, 5)),
+    "ewc_huszar": Entry("ewc_huszar", "lam", like="ewc"),
+    "online_ewc": Entry("online_ewc", "lam", like="ewc"),
+    "mas": Entry("mas", "lam", decades(-2, 1)),
+    "si": Entry("si", "c", decades(-1, 2)),
+    "tir": Entry("tir", "lam", decades(2, 5)),
+}
+LABELS = {
+    "exact": Entry("ewc", "lam", decades(2, 5), (("labels", "exact"),)),
+    "sampled": Entry("ewc", "lam", decades(2, 5), (("labels", "sampled"),)),
+    "empirical": Entry("ewc", "lam", decades(2, 5), (("labels", "empirical"),)),
+    "batch": Entry("ewc", "lam", decades(4, 7), (("labels", "batch"),)),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.methods.regularization", description=__doc__)
+    parser.add_argument("what", choices=("tune", "run", "labels"))
+    parser.add_argument("--stream", action="append", help="only streams whose name contains this")
+    parser.add_argument("--method", action="append", help="only these lines of the table")
+    parser.add_argument("--results", type=Path, default=results.RESULTS)
+    options = parser.parse_args(argv)
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        print("set OMP_NUM_THREADS=1: these models are too small for more", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    began = time.process_time()
+    entries, streams = (LABELS, LABEL_STREAMS) if options.what == "labels" else (METHODS, tuple(SETTINGS))
+    chosen = [s for s in streams if not options.stream or any(part in s for part in options.stream)]
+    names = [name for name in entries if not options.method or name in options.method]
+    prefix = "fisher-labels" if options.what == "labels" else "regularization"
+    for stream in chosen:
+        for name in names:
+            if options.what != "run":
+                tune(experiment(f"{prefix}-tuning", entries), stream, name, entries[name], options.results)
+            if options.what != "tune":
+                final(prefix, stream, name, entries, options.results)
+    print(f"{time.process_time() - began:.0f} CPU seconds")
+    return 0
+
+
+def experiment(name: str, entries: dict[str, Entry]) -> Experiment:
+    """The experiment that a result folder holds; a tuning folder has a method per strength and no tables."""
+    tuning = name.endswith("-tuning")
+    methods = [candidate(m, v) for m, e in entries.items() for v in e.grid] if tuning else list(entries)
+    if name == "fisher-labels":
+        methods += [borrowed(m) for m in entries if m != "exact"]
+    streams = LABEL_STREAMS if name.startswith("fisher-labels") else tuple(SETTINGS)
+    seeds = TUNING_SEEDS if tuning else SEEDS
+    config = {"optimizer": "adamw lr 0.001", "hidden widths": [128, 64, 64], "er memory": 200, "seeds": list(seeds)}
+    return Experiment(
+        name=name, config=config, streams=streams, methods=tuple(methods), **texts.ABOUT[name]
+    )  # fmt: skip
+
+
+def candidate(method: str, strength: float) -> str:
+    return f"{method} {strength:g}"
+
+
+def borrowed(method: str) -> str:
+    return f"{method}, λ of exact"
+
+
+def tune(about: Experiment, stream: str, name: str, entry: Entry, root: Path) -> None:
+    """Run the whole grid of an entry on the tuning seeds; tested on validation rows."""
+    for strength in entry.grid:
+        for seed in TUNING_SEEDS:
+            measured(about, stream, candidate(name, strength), entry, strength, "validation", seed, root)
+
+
+def best(about: Experiment, stream: str, name: str, entry: Entry, root: Path) -> float | None:
+    """The strength with the best mean accuracy on the validation rows; the smaller one of equals."""
+    if not entry.grid:
+        return None
+    rows = [r for r in results.read(root / about.name).rows if r.stream == stream and r.measure == "last_accuracy"]
+    scores = {}
+    for strength in entry.grid:
+        values = [r.value for r in rows if r.method == candidate(name, strength)]
+        if len(values) != len(TUNING_SEEDS):
+            raise SystemExit(f"{stream}: {candidate(name, strength)} has not been tuned; run `tune` first")
+        scores[strength] = statistics.fmean(values)
+    return max(entry.grid, key=lambda s: scores[s])
+
+
+def final(prefix: str, stream: str, name: str, entries: dict[str, Entry], root: Path) -> None:
+    """Run an entry at its tuned strength on the final seeds; tested on test rows."""
+    about, tuning, entry = experiment(prefix, entries), experiment(f"{prefix}-tuning", entries), entries[name]
+    tuned = entry.like or name
+    lines = {name: best(tuning, stream, tuned, entries[tuned], root)}
+    if prefix == "fisher-labels" and name != "exact":
+        lines[borrowed(name)] = best(tuning, stream, "exact", entries["exact"], root)
+    for line, strength in lines.items():
+        for seed in SEEDS:
+            measured(about, stream, line, entry, strength, "test", seed, root)
+
+
+def measured(
+    about: Experiment,
+    stream: str,
+    line: str,
+    entry: Entry,
+    strength: float | None,
+    held_out: str,
+    seed: int,
+    root: Path,
+) -> None:
+    """One run, recorded under ``line``, unless it is recorded already."""
+    folder = root / about.name
+    done = results.read(folder).rows if folder.exists() else []
+    if any((r.stream, r.method, r.seed) == (stream, line, seed) for r in done):
+        return
+    setting = SETTINGS[stream]
+    hyper = {**dict(entry.fixed), **({} if strength is None else {entry.strength: strength})}
+    history = run_continual(
+        entry.recipe,
+        setting.stream(held_out, seed),
+        epochs=setting.epochs,
+        batch_size=setting.batch_size,
+        seed=seed,
+        device="cpu",
+        progress=False,
+        **hyper,
+    )
+    rows = [Row(stream, line, seed, name, value) for name, value in measures(history, strength).items()]
+    results.record(about, rows, threads=1, root=root)
+    print(f"{stream} · {line} · seed {seed}: {history.summary()['last_accuracy']:.3f}", flush=True)
+
+
+def measures(history: History, strength: float | None) -> dict[str, float]:
+    summary = history.summary()
+    values = {name: summary[name] for name in ("last_accuracy", "average_incremental_accuracy", "forgetting")}
+    values |= {"seconds": sum(history.seconds), "kept_kib": history.kept_bytes[-1] / 1024}
+    return values if strength is None else {**values, "strength": strength}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
