@@ -115,13 +115,15 @@ def check_group(group: object) -> dist.ProcessGroup:
             "process_group: torch.distributed is not initialised; call torch.distributed.init_process_group first, "
             "or leave process_group=None."
         )
+    if group is dist.GroupMember.NON_GROUP_MEMBER or (
+        isinstance(group, dist.ProcessGroup) and dist.get_rank(group) < 0
+    ):
+        raise InputError("process_group: this process is not a member of the group; pass a group that contains it.")
     if not isinstance(group, dist.ProcessGroup):
         raise InputError(
             f"process_group: expected a torch.distributed process group such as torch.distributed.group.WORLD, "
             f"got {type(group).__name__}."
         )
-    if dist.get_rank(group) < 0:
-        raise InputError("process_group: this process is not a member of the group; pass a group that contains it.")
     return group
 
 

@@ -178,3 +178,38 @@ def towers_in_one_process(case: Case) -> dict[str, np.ndarray]:
     p, model = problem(case), Towers()
     reference.info_nce(*model(p.a, p.b)).backward()
     return _gradients(model)
+
+
+def differing(group: dist.ProcessGroup, change: dict[str, Any]) -> float:
+    """info_nce of three rows, but for what ``change`` says: its words, and op, features, rows of b, dtype."""
+    options = dict(change)
+    op, features = options.pop("op", "info_nce"), options.pop("features", FEATURES)
+    dtype, rows = getattr(torch, options.pop("dtype", "float32")), options.pop("rows", 3)
+    needs = options.pop("requires_grad", True)
+    a, b = (torch.eye(n, features, dtype=dtype, requires_grad=needs) for n in (3, rows))
+    numbers = (options.pop("scale", 10.0), *((0.0,) if op == "siglip" else ()))
+    return float(getattr(contrastive, op)(a, b, *numbers, process_group=group, **options).detach())
+
+
+def odd_views(group: dist.ProcessGroup, n: int) -> float:
+    """nt_xent of n rows."""
+    return float(contrastive.nt_xent(torch.eye(n, 5), 2.0, process_group=group))
+
+
+def second_derivative(group: dist.ProcessGroup, op: str) -> None:
+    """Asks for the gradient of a gradient."""
+    a = torch.eye(3, requires_grad=True)
+    value = getattr(contrastive, op)(a, torch.eye(3), 2.0, process_group=group)
+    (gradient,) = torch.autograd.grad(value, a, create_graph=True)
+    torch.autograd.grad(gradient.sum(), a)
+
+
+def no_group(group: dist.ProcessGroup) -> None:
+    """Hands in the group's name instead of the group."""
+    contrastive.nt_xent(torch.eye(4), 2.0, process_group="WORLD")
+
+
+def outside(group: dist.ProcessGroup) -> float:
+    """Two of four ranks form a group, all four call."""
+    pair = dist.new_group([0, 1])
+    return float(contrastive.nt_xent(torch.eye(4), 2.0, process_group=pair))
