@@ -102,6 +102,37 @@ def pair_grads(
     return (da if need_a else None), db, torch.tensor(dscale, dtype=torch.float64)
 
 
+def contrast_directly(
+    a: Tensor,
+    b: Tensor,
+    scale: float,
+    *,
+    row_ids: Tensor,
+    col_ids: Tensor,
+    row_weight: float,
+    col_weight: float,
+    need_a: bool = True,
+    need_b: bool = True,
+    precision: str = "auto",
+) -> tuple[float, Tensor | None, Tensor | None, float]:
+    """(loss, da, db, dscale) of row_weight·Σ_i (lse_i − pos_i) + col_weight·the same of columns, one positive each."""
+    da, db = _new_gradients(a, b, need_a, need_b)
+    loss, dscale = _native.module().contrast_directly(
+        _capsule(a),
+        _capsule(b),
+        scale,
+        _ids(row_ids),
+        _ids(col_ids),
+        row_weight,
+        col_weight,
+        None if da is None else _capsule(da),
+        None if db is None else _capsule(db),
+        _bfloat16(a, precision),
+        torch.get_num_threads(),
+    )
+    return loss, da, db, dscale
+
+
 def siglip_pass(
     a: Tensor,
     b: Any,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ._direct import applies, contrast_directly
 from ._gradients import once
 from ._inputs import as_scalar_tensor, number
 from ._pairs import Pull, Side, pair_grads, pair_stats
@@ -115,6 +116,8 @@ def contrast(op: str, a: Tensor, b: Tensor, scale: Any, terms: Terms) -> Tensor:
         return contrast_registered(a, b, as_scalar_tensor(scale, a), terms)
     if not torch.is_grad_enabled() or not (a.requires_grad or b.requires_grad or _learned(scale)):
         return loss_with_sums(a, b, number(scale), terms)[0]
+    if applies(a, b, terms):
+        return contrast_directly(op, a, b, scale, terms)
     return _Contrast.apply(op, a, b, scale, terms)
 
 
