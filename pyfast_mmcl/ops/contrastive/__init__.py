@@ -8,6 +8,7 @@
 | `siglip`, sigmoid of every pair                 | siglip.py                     |
 | `similarity_kl`, distillation of similarities   | similarity_kl.py              |
 | `relation_distance`, distances and angles (RKD) | relation_distance.py          |
+| the same of rows spread over processes          | ring.py                       |
 | `PackedReference`, frozen rows                  | _packed.py                    |
 | what a backend computes                         | _pairs.py, pairs_torch.py     |
 | the truth: whole matrices in plain torch        | reference.py                  |

@@ -53,7 +53,7 @@ def read_pair(a: Any, b: Any, scale: Any, bias: Any, labels: Any, options: Optio
             f"a and b: without labels row i belongs to row i, expected as many rows of b as of a on every rank, "
             f"got {a.shape[0]} and {b.shape[0]}; pass labels=(labels_a, labels_b)."
         )
-    own = Own(a, b, inputs.scalar(scale, "scale"), inputs.scalar(bias, "bias"))
+    own = Own(*_wanted(a, b, inputs.scalar(scale, "scale"), inputs.scalar(bias, "bias")))
     if labels is not None:
         own.labels = inputs.labels_of(labels, a.shape[0], b.shape[0], a.device)
     own.precision = inputs.precision_of(options.precision, a, given)
@@ -67,7 +67,7 @@ def read_rows(z: Any, scale: Any, labels: Any, views: bool, options: Options) ->
     if views and z.shape[0] % 2:
         raise InputError(f"z: expected an even number of rows, two views of each example, got {z.shape[0]}.")
     # The columns are the same rows without a gradient of their own: that of the rows holds both parts.
-    own = Own(z, z.detach(), inputs.scalar(scale, "scale"))
+    own = Own(*_wanted(z, z.detach(), inputs.scalar(scale, "scale")))
     if not views:
         own.labels = (ids := inputs.integers(labels, "labels", z.shape[0], z.device), ids)
     own.precision = inputs.precision_of(options.precision, z)
@@ -97,8 +97,14 @@ def _alike(own: Own, options: Options) -> dict[str, Any]:
         "precision": own.precision,
         "gradient factor": options.gradient_factor,
         "scale gradient": options.scale_gradient,
-        "gradients wanted": (" and ".join(wanted) or "none") if torch.is_grad_enabled() else "none",
+        "gradients wanted": " and ".join(wanted) or "none",
     }
+
+
+def _wanted(*given: Any) -> list[Any]:
+    # Without a graph no rank has gradients, whatever its leaves say: all must send the same messages.
+    detach = not torch.is_grad_enabled()
+    return [x.detach() if detach and isinstance(x, Tensor) else x for x in given]
 
 
 def _digits(x: Any) -> str:

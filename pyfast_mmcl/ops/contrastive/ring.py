@@ -10,8 +10,10 @@ DistributedDataParallel averages the gradients of parameters over ranks: multipl
 ``(loss * world_size).backward()``, and parameters get the gradient of the global loss. The upstream gradient must be
 the same on every rank, and every rank must run backward where one does.
 
-What differs between ranks where it must not (features, dtype, scale, options) is an InputError on every rank. A rank
-that dies later leaves the others waiting until the time-out of the process group.
+Every call begins with one small message that all ranks exchange (a GPU waits for it): what differs where it must not
+(features, dtype, scale, options) is an InputError on every rank. A rank that dies later leaves the others waiting until
+the time-out of the process group. On the CPU gloo moves the next block while this one is worked on; gloo carries no GPU
+memory, NCCL does. Under torch.compile the ring runs outside the graph.
 """
 
 from __future__ import annotations

@@ -213,3 +213,32 @@ def outside(group: dist.ProcessGroup) -> float:
     """Two of four ranks form a group, all four call."""
     pair = dist.new_group([0, 1])
     return float(contrastive.nt_xent(torch.eye(4), 2.0, process_group=pair))
+
+
+def without_graph(group: dist.ProcessGroup, case: Case) -> list[float]:
+    """Values under no_grad, where only the leaves of some ranks require gradients."""
+    rank = dist.get_rank(group)
+    p = share(case, rank)
+    a, b = p.a.requires_grad_(rank == 1), p.b.requires_grad_(rank == 2)
+    with torch.no_grad():
+        return [
+            float(contrastive.info_nce(a, b, case.scale, process_group=group)),
+            float(contrastive.siglip(a, b, case.scale, -3.0, process_group=group)),
+        ]
+
+
+def compiled(group: dist.ProcessGroup, case: Case) -> np.ndarray:
+    """The gradient of a where the caller's function is compiled around the ring."""
+    p = share(case, dist.get_rank(group))
+    a = p.a.requires_grad_()
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return 2 * contrastive.info_nce(x + 0, p.b, case.scale, process_group=group)
+
+    return torch.autograd.grad(torch.compile(loss, backend="aot_eager")(a), a)[0].numpy()
+
+
+def from_numpy(group: dist.ProcessGroup, case: Case) -> float:
+    """Rows as arrays."""
+    p = share(case, dist.get_rank(group))
+    return contrastive.info_nce(p.a.numpy(), p.b.numpy(), case.scale, process_group=group)

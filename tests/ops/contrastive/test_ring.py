@@ -140,3 +140,24 @@ def test_ddp_averages_to_the_gradient_of_the_global_loss():
     for answer in answers:
         for name, gradient in truth.items():
             np.testing.assert_allclose(answer[name], gradient, rtol=1e-10, atol=1e-13, err_msg=name)
+
+
+def test_without_a_graph_ranks_need_not_agree_on_gradients():
+    case = Case("info_nce", UNEVEN, UNEVEN)
+    answers = pool().run(jobs.without_graph, GROUPS[4], *[(case,)] * 4)
+    truth = [float(jobs.in_one_process(case._replace(op=op))["value"]) for op in ("info_nce", "siglip")]
+    for answer in answers:
+        np.testing.assert_allclose(answer, truth, rtol=1e-13)
+
+
+def test_under_torch_compile():
+    case = Case("info_nce", UNEVEN, UNEVEN)
+    answers = pool().run(jobs.compiled, GROUPS[4], *[(case,)] * 4)
+    np.testing.assert_allclose(np.concatenate(answers), 2 * jobs.in_one_process(case)["a"], rtol=1e-11, atol=1e-14)
+
+
+def test_numpy_rows_give_a_float():
+    case = Case("info_nce", UNEVEN, UNEVEN)
+    answers = pool().run(jobs.from_numpy, GROUPS[4], *[(case,)] * 4)
+    assert answers == [pytest.approx(float(jobs.in_one_process(case)["value"]), rel=1e-13)] * 4
+    assert all(isinstance(answer, float) for answer in answers)
