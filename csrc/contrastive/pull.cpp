@@ -57,8 +57,10 @@ class Puller : public Visitor {
     const int64_t col_items = db && !block.diagonal ? block.panels * ceil_div(feature_tiles, tiles) : 0;
     const int threads =
         sweep_.engine.threads_for(static_cast<double>(block.rows * block.cols) * static_cast<double>(d_));
-    parallel_for(row_items, threads, [&](int64_t item, int) { rows_item(block, item); });
-    parallel_for(col_items, threads, [&](int64_t item, int) { cols_item(block, item, db); });
+    // Both at once: one wait for the other threads instead of two.
+    parallel_for(row_items + col_items, threads, [&](int64_t item, int) {
+      item < row_items ? rows_item(block, item) : cols_item(block, item - row_items, db);
+    });
   }
 
  private:
