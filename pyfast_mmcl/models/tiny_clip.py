@@ -71,7 +71,9 @@ def tiny_clip(
 def clip_tokenizer(context_length: int = 16) -> Any:
     """CLIP's tokenizer: ``texts → ids int64 [N, context_length]``, longer texts cut.
 
-    Its vocabulary comes with open_clip: nothing is downloaded. Raises InputError for a context_length below 3; BackendError where open_clip is not installed.
+    Its vocabulary comes with open_clip: nothing is downloaded.
+
+    Raises InputError for a context_length below 3; BackendError where open_clip is not installed.
     """
     whole_number("context_length", context_length, least=3)
     return load_open_clip().tokenizer.SimpleTokenizer(context_length=context_length)

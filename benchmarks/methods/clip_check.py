@@ -1,0 +1,58 @@
+"""Two CLIP losses compared on the same features, against float64, and what rounding alone does to a training."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.methods.clip_training import Loss
+
+Features = tuple[Tensor, Tensor, Tensor]  # both sides [B, D] and the scale, 0-d
+
+
+@dataclass(frozen=True)
+class LossCheck:
+    """A loss on given features: value, gradient, their errors against float64, seconds for forward and backward."""
+
+    loss: float
+    gradient: list[Tensor]
+    loss_error: float
+    gradient_error: float
+    seconds: float
+
+
+def exact_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's loss from the whole matrix."""
+    logits, own = scale * image @ text.T, torch.arange(len(image))
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def check(loss: Loss, features: Features) -> LossCheck:
+    """``loss`` on ``features`` beside the float64 truth."""
+    leaves = [x.clone().requires_grad_() for x in features]
+    start = time.perf_counter()
+    value = loss(*leaves)
+    gradient = list(torch.autograd.grad(value, leaves))
+    seconds = time.perf_counter() - start
+    exact = [x.double().requires_grad_() for x in features]
+    truth = exact_loss(*exact)
+    error = gradient_gap(gradient, list(torch.autograd.grad(truth, exact)))
+    return LossCheck(value.item(), gradient, abs(value.item() - truth.item()), error, seconds)
+
+
+def gradient_gap(a: list[Tensor], b: list[Tensor]) -> float:
+    """Largest difference of two gradients, relative to the largest entry of the second, tensor by tensor."""
+    return max(float((x.double() - y.double()).abs().max() / y.abs().max()) for x, y in zip(a, b, strict=True))
+
+
+@torch.no_grad()
+def nudged(model: nn.Module) -> nn.Module:
+    """The same model with one weight of its image tower moved to the next float32."""
+    weight = model.visual.proj
+    weight[0, 0] = torch.nextafter(weight[0, 0], torch.tensor(math.inf))
+    return model
