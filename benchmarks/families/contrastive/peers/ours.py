@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.families.contrastive.call import prepared
-from benchmarks.families.contrastive.gate import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE
+from benchmarks.families.contrastive.gate import BFLOAT16_TILES_TOLERANCE, FLOAT32_TOLERANCE
 from benchmarks.peer import Inputs, Prepared, missing, version_of
 
 TOLERANCE = FLOAT32_TOLERANCE
@@ -22,7 +22,7 @@ def versions() -> dict[str, str]:
 
 
 def tolerance(options: dict) -> float:
-    return BFLOAT16_TOLERANCE if options.get("precision") == "bfloat16" else TOLERANCE
+    return BFLOAT16_TILES_TOLERANCE if options.get("precision") == "bfloat16" else TOLERANCE
 
 
 def prepare(case, inputs: Inputs, options: dict) -> Prepared:
