@@ -180,6 +180,16 @@ def test_both_directions_turn_the_relation_round():
     assert scores["b_to_a_r2"] == m.recall_at_k(x, q, scipy.sparse.csr_array(relation.T), k=2)[2]
 
 
+@pytest.mark.gpu
+def test_cuda_embeddings_give_the_figures_of_the_cpu():
+    q, x = torch.randn(97, 16), torch.randn(97, 16)
+    labels = torch.arange(97) // 4
+    assert m.cross_modal_recall(q.cuda(), x.cuda()) == m.cross_modal_recall(q, x)
+    options = {"k": 7, "exclude_self": True}
+    on_gpu = m.mean_average_precision_at_k(q.cuda(), q.cuda(), labels.cuda(), **options)
+    assert on_gpu == m.mean_average_precision_at_k(q, q, labels, **options)
+
+
 BAD = [
     ({"k": 0}, ("k", "at least 1")),
     ({"k": ()}, ("k", "cut-off")),
