@@ -52,8 +52,8 @@ def pair_stats(
         float(scale),
         _ids(row_ids),
         _ids(col_ids),
-        _capsules(row and (row.max, row.sum, row.pos)),
-        _capsules(col and (col.max, col.sum, col.pos)),
+        _side_capsules(row),
+        _side_capsules(col),
         exclude_self,
         row_offset - col_offset,
         symmetric,
@@ -89,8 +89,8 @@ def pair_grads(
         float(scale),
         _ids(row_ids),
         _ids(col_ids),
-        _capsules(row and (_vector(row.max), _vector(row.coef), _vector(row.pos))),
-        _capsules(col and (_vector(col.max), _vector(col.coef), _vector(col.pos))),
+        _pull_capsules(row),
+        _pull_capsules(col),
         None if da is None else _capsule(da),
         None if db is None else _capsule(db),
         exclude_self,
@@ -225,8 +225,8 @@ def kl_grads(
         _other(tb),
         float(s_scale),
         float(t_scale),
-        _capsules(row and tuple(_vector(x) for x in row)),
-        _capsules(col and tuple(_vector(x) for x in col)),
+        _capsules(() if row is None else tuple(_vector(x) for x in row)),
+        _capsules(() if col is None else tuple(_vector(x) for x in col)),
         None if da is None else _capsule(da),
         None if db is None else _capsule(db),
         exclude_diagonal,
@@ -257,8 +257,16 @@ def _vector(x: Tensor) -> Tensor:
     return x.to(torch.float32).contiguous()
 
 
-def _capsules(tensors: tuple[Tensor, ...] | None) -> tuple[Any, ...]:
-    return tuple(_capsule(t) for t in tensors) if tensors else ()
+def _capsules(tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    return tuple(_capsule(t) for t in tensors)
+
+
+def _side_capsules(side: Side | None) -> tuple[Any, ...]:
+    return () if side is None else _capsules((side.max, side.sum, side.pos))
+
+
+def _pull_capsules(pull: Pull | None) -> tuple[Any, ...]:
+    return () if pull is None else _capsules((_vector(pull.max), _vector(pull.coef), _vector(pull.pos)))
 
 
 def _new_side(n: int) -> Side:
@@ -266,8 +274,8 @@ def _new_side(n: int) -> Side:
 
 
 def _new_kl_side(n: int) -> KLSide:
-    sums = (torch.empty(n, dtype=torch.float64) for _ in range(3))
-    return KLSide(torch.empty(n), torch.empty(n), *sums, torch.zeros(n, dtype=torch.bool))
+    s_sum, t_sum, cross = (torch.empty(n, dtype=torch.float64) for _ in range(3))
+    return KLSide(torch.empty(n), torch.empty(n), s_sum, t_sum, cross, torch.zeros(n, dtype=torch.bool))
 
 
 def _kl_capsules(side: KLSide | None, want_right: bool) -> tuple[Any, ...]:
