@@ -37,6 +37,7 @@ def make(stream, method, *parts, **settings):
 
 
 def fitted(stream, method, *parts, **settings):
+    torch.set_num_threads(1)  # also for what a test computes with the model afterwards
     learner = make(stream, method, *parts, **settings)
     learner.fit(stream)
     return learner
