@@ -52,7 +52,7 @@ class _OpenClipLoss(nn.Module):
                 f"world_size: expected an initialised torch.distributed for {self.world_size} processes; call "
                 "torch.distributed.init_process_group first."
             )
-        group = self.process_group or dist.group.WORLD
+        group: Any = dist.group.WORLD if self.process_group is None else self.process_group
         found = (dist.get_rank(group), dist.get_world_size(group))
         if found != (self.rank, self.world_size):
             raise InputError(

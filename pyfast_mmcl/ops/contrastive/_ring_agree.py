@@ -45,6 +45,7 @@ def agree(wire: Wire, op: str, prepare: Callable[[], Own]) -> tuple[Own, Shares]
     failure: InputError | BackendError | None = None
     try:
         own = prepare()
+        wire.check_device(own.a.device)
         said: dict[str, Any] = {"op": op, "equal": own.equal, "rows": [own.a.shape[0], own.b.shape[0]]}
     except (InputError, BackendError) as error:
         failure, said = error, {"op": op, "problem": str(error)[:_PROBLEM]}

@@ -40,6 +40,15 @@ class Wire:
         direct = self._backends.get(device.type, "gloo") != "gloo"
         return device if direct else torch.device("cpu")
 
+    def check_device(self, device: torch.device) -> None:
+        """InputError where the group cannot carry what lies on ``device``."""
+        if device.type == "cpu" and self.needs_cuda:
+            names = ", ".join(f"{backend} for {where}" for where, backend in self._backends.items())
+            raise InputError(
+                f"process_group: the rows are on the CPU and the group has {names} only; move the rows to the GPU, or "
+                'initialise torch.distributed with "cpu:gloo,cuda:nccl".'
+            )
+
     def shift(self, tensors: Sequence[Tensor], channel: int) -> Shift:
         """Start sending ``tensors`` to the right; equal shapes come from the left."""
         device = tensors[0].device
@@ -95,7 +104,8 @@ class Follower:
     """Sums that follow a block round the ring: every rank merges its part, the owner gets the whole."""
 
     def __init__(self, wire: Wire, merge: Callable[[list[Tensor], list[Tensor]], list[Tensor]]) -> None:
-        self._wire, self._merge, self._pending = wire, merge, None
+        self._wire, self._merge = wire, merge
+        self._pending: Shift | None = None
 
     def add(self, part: list[Tensor]) -> None:
         """Merge this rank's part for the block in hand and send the sum after the block."""

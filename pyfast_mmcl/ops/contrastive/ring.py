@@ -150,7 +150,7 @@ def sup_con_ring(
         return own
 
     own, shares = agree(wire, "sup_con", read)
-    ids = own.labels[0]
+    ids, _ = own.labels or _own_ids(own, wire, shares)
     counts = inputs.count_positives(ids, _all_ids(wire, ids, shares.rows)) - 1
     return inputs.give_back(_among_rows("sup_con", wire, own, shares, ids, counts, options), z)
 

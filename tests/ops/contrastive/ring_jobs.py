@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from pyfast_mmcl.ops import contrastive
 from pyfast_mmcl.ops.contrastive import reference, ring
+from pyfast_mmcl.ops.contrastive._ring_wire import Wire
 
 FEATURES = 7
 
@@ -26,6 +27,7 @@ class Case(NamedTuple):
     weights: bool = False
     options: tuple[tuple[str, Any], ...] = ()
     seed: int = 0
+    device: str = "cpu"
 
 
 class Problem(NamedTuple):
@@ -44,7 +46,8 @@ def problem(case: Case) -> Problem:
     a = torch.randn(n, FEATURES, generator=g, dtype=torch.float64)
     b = torch.randn(m, FEATURES, generator=g, dtype=torch.float64)
     b[: min(n, m)] += a[: min(n, m)]
-    unit = [torch.nn.functional.normalize(x, dim=1).to(getattr(torch, case.dtype)) for x in (a, b)]
+    dtype = getattr(torch, case.dtype)
+    unit = [torch.nn.functional.normalize(x, dim=1).to(dtype).to(case.device) for x in (a, b)]
     labels = tuple(torch.randint(0, max(case.labels, 1), (k,), generator=g) for k in (n, m))
     weights = tuple(torch.rand(k, generator=g, dtype=torch.float64) for k in (n, m))
     return Problem(*unit, labels, weights)
@@ -92,10 +95,10 @@ def _leaves(case: Case, p: Problem) -> list[torch.Tensor]:
 
 
 def _answer(value: torch.Tensor, leaves: list[torch.Tensor], upstream: torch.Tensor) -> dict[str, np.ndarray]:
-    grads = torch.autograd.grad(value, leaves, upstream.to(value.dtype), allow_unused=True)
+    grads = torch.autograd.grad(value, leaves, upstream.to(value), allow_unused=True)
     names = ("a", "b", "scale", "bias")
-    found = {n: g.double().numpy() for n, g in zip(names, grads, strict=True) if g is not None}
-    return {"value": value.detach().double().numpy(), **found}
+    found = {n: g.double().cpu().numpy() for n, g in zip(names, grads, strict=True) if g is not None}
+    return {"value": value.detach().double().cpu().numpy(), **found}
 
 
 def _upstream(case: Case, value: torch.Tensor, first: int) -> torch.Tensor:
@@ -118,7 +121,7 @@ def on_rank(group: dist.ProcessGroup, case: Case) -> dict[str, np.ndarray]:
 
 def in_one_process(case: Case, dtype: torch.dtype = torch.float64) -> dict[str, np.ndarray]:
     """The same in plain torch on the whole matrix, from the rows that the ranks have."""
-    p = problem(case)
+    p = problem(case._replace(device="cpu"))
     p = p._replace(a=p.a.to(dtype), b=p.b.to(dtype))
     leaves = _leaves(case, p)
     value = _call(reference, "", case, p, leaves, {})
@@ -242,3 +245,21 @@ def from_numpy(group: dist.ProcessGroup, case: Case) -> float:
     """Rows as arrays."""
     p = share(case, dist.get_rank(group))
     return contrastive.info_nce(p.a.numpy(), p.b.numpy(), case.scale, process_group=group)
+
+
+def device_not_carried(group: dist.ProcessGroup) -> None:
+    """CPU rows in a group that is made to look like one of NCCL alone."""
+    wire = Wire(group)
+    wire._backends = {"cuda": "nccl"}
+    wire.check_device(torch.device("cuda"))
+    wire.check_device(torch.device("cpu"))
+
+
+def over_nccl(group: dist.ProcessGroup, case: Case) -> dict[str, np.ndarray] | None:
+    """`on_rank` in an NCCL group of as many ranks as there are GPUs; the other ranks have nothing to say."""
+    ranks = list(range(len(case.rows)))
+    nccl = dist.new_group(ranks, backend="nccl")
+    if dist.get_rank() not in ranks:
+        return None
+    torch.cuda.set_device(dist.get_rank())
+    return on_rank(nccl, case)

@@ -77,15 +77,28 @@ def test_losses_per_row_with_an_upstream_gradient_each(case):
 
 
 @pytest.mark.parametrize("op", ("info_nce", "nt_xent", "sup_con", "siglip"))
+@pytest.mark.parametrize("scale", (20.0, 100.0))
 @pytest.mark.parametrize("dtype", ("float32", "bfloat16", "float16"))
-def test_low_precision_is_no_worse_than_one_process(op, dtype):
-    case = Case(op, (18, 32, 0, 14), (18, 32, 0, 14), dtype, labels=9 if op == "sup_con" else 0, scale=20.0)
+def test_low_precision_is_no_worse_than_one_process(op, dtype, scale):
+    case = Case(op, (18, 32, 0, 14), (18, 32, 0, 14), dtype, labels=9 if op == "sup_con" else 0, scale=scale)
     answers, truth = run(case, GROUPS[4]), jobs.in_one_process(case)
     plain = jobs.in_one_process(case, getattr(torch, dtype))
     for answer in answers:
         assert_no_worse(answer["value"], plain["value"], truth["value"], atol=1e-6)
     for name, gradient in jobs.joined(answers).items():
         assert_no_worse(gradient, plain[name], truth[name], atol=2e-6)
+
+
+@pytest.mark.parametrize("backend", ("torch", "auto"))
+@pytest.mark.parametrize("op", ("info_nce", "nt_xent", "siglip"))
+def test_blocks_of_several_tiles(op, backend):
+    rows, options = (1100, 0, 770, 34), (("backend", backend),)
+    case = Case(op, rows, rows, "float32", options=options, seed=4)
+    answers, truth = run(case, GROUPS[4]), jobs.in_one_process(case._replace(options=()))
+    plain = jobs.in_one_process(case._replace(options=()), torch.float32)
+    assert_no_worse(answers[1]["value"], plain["value"], truth["value"], atol=2e-6)
+    for name, gradient in jobs.joined(answers).items():
+        assert_no_worse(gradient, plain[name], truth[name], atol=2e-6 * np.abs(truth[name]).max())
 
 
 @pytest.mark.parametrize("op", ("info_nce", "sup_con", "siglip"))

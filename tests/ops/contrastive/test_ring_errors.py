@@ -85,6 +85,11 @@ def test_a_process_outside_the_group():
     assert [isinstance(x, InputError) and "not a member" in str(x) for x in answers] == [False, False, True, True]
 
 
+def test_cpu_rows_in_a_group_that_carries_gpu_memory_only():
+    for answer in pool().run(jobs.device_not_carried, RANKS, *[()] * 4):
+        assert isinstance(answer, InputError) and "nccl for cuda only" in str(answer) and "cpu:gloo" in str(answer)
+
+
 DIES = """
 import sys, torch, torch.distributed as dist
 from datetime import timedelta
