@@ -1,26 +1,43 @@
-"""Which implementation of the outer-product–square–accumulate runs.
+"""Which implementation of the Fisher ops runs.
 
-Without a sequence (g [B, O], a [B, I]) the op is one GEMM of squares and belongs to torch's BLAS.
+With a sequence, g [B, S, O]:   CPU: native (compiled, instruction set chosen at run time) → torch;  CUDA: torch
+Without one, g [B, O]:          torch: it is one GEMM of squares, which BLAS does best
+Penalty:                        CPU: native, one pass over memory → torch;  CUDA: torch
+float64, and a float64 accumulator: torch
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .._backend import Candidate, choose
+from . import _native_fisher
 from .reference import outer_square_reference
 
 
-def candidates(*tensors: Tensor) -> list[Candidate]:
+def candidates(out: Tensor, g: Tensor, a: Tensor) -> list[Candidate]:
     """The preference list for these inputs."""
-    return [Candidate("torch", lambda: (True, ""))]
+    native = Candidate("native", lambda: native_usable(out, g, a))
+    fallback = Candidate("torch", lambda: (True, ""))
+    return [native, fallback] if g.ndim == 3 and g.shape[1] > 1 else [fallback, native]
 
 
-def backend_for(op: str, requested: str, *tensors: Tensor) -> str:
+def native_usable(out: Tensor, *tensors: Tensor) -> tuple[bool, str]:
+    """Whether the compiled kernels take this call, and why not."""
+    if out.dtype != torch.float32:
+        return False, f"compiled for float32 sums; {out.dtype} runs on the torch reference"
+    return _native_fisher.usable(out, *tensors)
+
+
+def backend_for(op: str, requested: str, out: Tensor, g: Tensor, a: Tensor) -> str:
     """The backend word that runs this call; BackendError when the requested one cannot."""
-    return choose(op, requested, candidates(*tensors))
+    return choose(op, requested, candidates(out, g, a))
 
 
 def run(backend: str, out: Tensor, g: Tensor, a: Tensor, absolute: bool) -> Tensor:
     """``out += Σ_b (g_bᵀ a_b)²`` in place on the chosen backend."""
+    if backend == "native":
+        _native_fisher.outer_square_accumulate(out, g, a, absolute)
+        return out
     return outer_square_reference(out, g, a, absolute)

@@ -20,6 +20,9 @@ from .calls import Call
 from .plan import Plan, Shapes
 from .shared import Shared, SharedTensors, replace, tensors_in
 
+# These lose the value that the gradient of their parameter needs.
+OVERWRITING = ("mul_", "__imul__", "div_", "__itruediv__")
+
 
 class Capture(TorchFunctionMode):
     """While active, ``calls`` collects the calls that mix parameters with data; ``on_grad`` gets their gradients."""
@@ -54,9 +57,11 @@ class Capture(TorchFunctionMode):
             self._see(key, tensors, result, True)
             return result
         call = Call(key, function, args, kwargs, targets, *self._plan.layouts(key))
+        if call.name in OVERWRITING:
+            call.args = (args[0].detach().clone(), *args[1:])
         result = function(*args, **kwargs)
         self._see(key, tensors, result, False)
-        return self._tap(call, result)
+        return self._tap(call, result, tensors)
 
     def _key(self, function: Callable, targets: list[Shared]) -> str:
         name = f"{getattr(function, '__name__', function)}({', '.join(t.key for t in targets)})"
@@ -68,14 +73,17 @@ class Capture(TorchFunctionMode):
         if results:
             self.shapes[key] = Shapes([t.shape for t in tensors], [t.shape for t in results], shared)
 
-    def _tap(self, call: Call, result: Any) -> Any:
+    def _tap(self, call: Call, result: Any, tensors: list[Tensor]) -> Any:
         """``result`` with a hook on every floating tensor; one that needs no gradient yet becomes the graph's start."""
-        inputs = {id(t) for t in call.tensors}
+        inputs = {id(t) for t in tensors}
         tapped: list[Tensor] = []
 
         def tap(x: Any) -> Any:
             if not isinstance(x, Tensor) or not x.is_floating_point():
                 return x
+            if x.requires_grad and x._is_view() and id(x) not in inputs:
+                # an operation in place on a view would lead the gradient past the view's own node
+                x = torch.ops.aten._unsafe_view(x, x.shape)
             if not x.requires_grad:
                 x = _Start.apply(x if id(x) in inputs else x.detach(), self.anchor)
             tapped.append(x)
@@ -85,10 +93,16 @@ class Capture(TorchFunctionMode):
         call.freeze()
         self.calls.append(call)
         if len(tapped) == 1:
-            tapped[0].register_hook(lambda g: self._on_grad(call, [g]))
+            # at the node, not at the tensor: an operation in place would take the tensor's hook with it
+            place = tapped[0].output_nr
+            tapped[0].grad_fn.register_prehook(lambda grads: self._take(call, [grads[place]]))
         elif tapped:
-            torch.autograd.graph.register_multi_grad_hook(tapped, lambda grads: self._on_grad(call, list(grads)))
+            torch.autograd.graph.register_multi_grad_hook(tapped, lambda grads: self._take(call, list(grads)))
         return result
+
+    def _take(self, call: Call, grads: list[Tensor | None]) -> None:
+        if any(g is not None for g in grads):
+            self._on_grad(call, grads)
 
 
 class _Start(torch.autograd.Function):

@@ -26,7 +26,6 @@ class Plan:
         self._shared: dict[str, bool] = {}
         self._args: dict[str, list[list[Layout]]] = {}
         self._outs: dict[str, list[list[Layout]]] = {}
-        self._chosen: dict[str, Layout] = {}
 
     def is_shared(self, key: str, alone: bool) -> bool:
         """Whether the call's result is the same for every sample; ``alone``: all its tensors are."""
@@ -41,30 +40,37 @@ class Plan:
             self._args[key] = [candidates([tuple(x), tuple(y)], [n, m]) for x, y in args]
             self._outs[key] = [candidates([tuple(x), tuple(y)], [n, m]) for x, y in results]
             shared = all(x == y for x, y in args + results)
-            changed |= first[key].shared != shared
+            # the other way round, nothing new comes into sight
+            changed |= shared and not first[key].shared
             self._shared[key] = shared
         return changed
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether sizes alone leave more than one layout for some result."""
+        return any(len(found) > 1 for outs in self._outs.values() for found in outs)
 
     def out_candidates(self, key: str, place: int) -> list[Layout]:
         """Layouts that explain result number ``place`` of a call."""
         found = self._outs.get(key, [])
         return found[place] if place < len(found) else []
 
-    def choose(self, key: str, layout: Layout) -> None:
-        """Settle the layout of a call's results."""
-        self._chosen[key] = layout
+    def choose(self, key: str, place: int, fitting: list[Layout]) -> None:
+        """Keep only the layouts that fit what was seen of a result; the first of them will be used."""
+        self._outs[key][place] = fitting
 
     def layouts(self, key: str) -> tuple[list[Layout | None] | None, list[Layout | None] | None]:
         """(of the arguments, of the results); None where nothing was learned."""
         if key not in self._outs:
             return None, None
-        chosen = self._chosen.get(key)
-        return [_near(found, chosen) for found in self._args[key]], [_near(found, chosen) for found in self._outs[key]]
+        outs = [found[0] if found else None for found in self._outs[key]]
+        return [_like(found, outs) for found in self._args[key]], outs
 
 
-def _near(found: list[Layout], chosen: Layout | None) -> Layout | None:
-    """The candidate most like the chosen one: equal, else of the same order, else the first."""
-    if chosen in found:
-        return chosen
-    alike = [x for x in found if chosen is None or x.major == chosen.major]
+def _like(found: list[Layout], outs: list[Layout | None]) -> Layout | None:
+    """The candidate most like the results' layout: equal, else of the same order, else the first."""
+    for out in outs:
+        if out in found:
+            return out
+    alike = [x for x in found if any(out is not None and x.major == out.major for out in outs)]
     return (alike or found or [None])[0]

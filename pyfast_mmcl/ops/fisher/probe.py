@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +11,13 @@ from torch import Tensor
 from ..._errors import InputError
 from .calls import Call
 from .capture import Capture
-from .engine import Engine
+from .engine import Engine, frozen
 from .rows import count_rows, take_rows
 
 LOOKS = 16
+# One sample three times tells orders apart: a row that belongs to the same place of the first and the last copy
+# cannot be explained both ways. Two different samples show whether they mix.
+COPIES, PAIR = 3, 2
 
 
 def probe(engine: Engine, batch: Any) -> None:
@@ -25,65 +29,73 @@ def probe(engine: Engine, batch: Any) -> None:
     samples = count_rows(batch)
     if not samples:
         return
-    small, large = ([i % samples for i in range(n)] for n in (2, 3))
+    pair, copies = take_rows(batch, [0, 1 % samples]), take_rows(batch, [0] * COPIES)
     for _ in range(LOOKS):
-        first, pairs = _look(engine, take_rows(batch, small))
-        second, _ = _look(engine, take_rows(batch, large))
-        if not engine.plan.learn(first.shapes, 2, second.shapes, 3):
+        first = _Look(engine, pair, PAIR)
+        with frozen(engine.model):
+            second = _Look(engine, copies, COPIES)
+        if not engine.plan.learn(first.capture.shapes, PAIR, second.capture.shapes, COPIES):
             break
     else:
-        raise InputError(
-            "model: its layers change from one forward pass to the next; per-sample gradients need them fixed."
-        )
-    _check(engine, first, pairs)
+        raise InputError("model: its layers change from one forward pass to the next; fix their order and number.")
+    if engine.plan.ambiguous:
+        second.send_back(0)
+        second.send_back(COPIES - 1)
+    first.check_seen()
 
 
-def _look(engine: Engine, batch: Any) -> tuple[Capture, list[tuple[Tensor, Tensor]]]:
-    capture = Capture(engine.params, engine.plan, lambda call, grads: _settle(engine, call, grads))
-    pairs = engine.trace(batch, capture)
-    if len(pairs[0][0]) != len(batch_rows := range(count_rows(batch))):
-        raise InputError(
-            f"loss: expected one value for each of {len(batch_rows)} samples, got {len(pairs[0][0])}; "
-            "sum over everything that belongs to one sample."
-        )
-    return capture, pairs
+class _Look:
+    """A forward pass on a few samples, and backward passes of one sample's loss at a time."""
 
-
-def _check(engine: Engine, capture: Capture, pairs: list[tuple[Tensor, Tensor]]) -> None:
-    """Send back the loss of sample 0 alone; what it reaches settles the layouts."""
-    for call in capture.calls:
-        call.samples = 2
-    losses, weights = pairs[0]
-    if not losses.requires_grad:
-        return
-    wanted = {name: p for name, p in engine.params.items() if p.requires_grad}
-    alone = weights.clone()
-    alone[1:] = 0
-    inputs = [capture.anchor, *wanted.values()]
-    _, *grads = torch.autograd.grad(losses, inputs, alone, allow_unused=True)
-    seen = {name for call in capture.calls for s in call.targets for name in s.leaves}
-    for (name, _), g in zip(wanted.items(), grads, strict=True):
-        if g is not None and name not in seen:
+    def __init__(self, engine: Engine, batch: Any, samples: int) -> None:
+        self._engine, self._samples, self._sample = engine, samples, 0
+        self.capture = Capture(engine.params, engine.plan, self._settle)
+        self._losses, self._weights = engine.trace(batch, self.capture)[0]
+        if len(self._losses) != samples:
             raise InputError(
-                f"{name}: read by code that hides its layer (a compiled or scripted module); use the plain module, "
-                "or leave it out with params=."
+                f"loss: expected one value for each of {samples} samples, got {len(self._losses)}; "
+                "sum over everything that belongs to one sample."
             )
+        for call in self.capture.calls:
+            call.samples = samples
 
+    def send_back(self, sample: int, inputs: Sequence[Tensor] = ()) -> tuple[Tensor | None, ...]:
+        """Gradients of the loss of one sample; on its way the layouts are settled."""
+        if not self._losses.requires_grad:
+            return (None,) * len(inputs)
+        self._sample = sample
+        alone = torch.zeros_like(self._weights)
+        alone[sample] = self._weights[sample]
+        inputs = [self.capture.anchor, *inputs]
+        return torch.autograd.grad(self._losses, inputs, alone, allow_unused=True, retain_graph=True)[1:]
 
-def _settle(engine: Engine, call: Call, grads: list[Tensor | None]) -> None:
-    """Choose the layout under which the gradient of sample 0's loss is zero at every other sample."""
-    for place, g in enumerate(grads):
-        if g is None or not bool(g.any()):
-            continue
-        fitting = [
-            layout
-            for layout in engine.plan.out_candidates(call.key, place)
-            if layout.fits(g, 2) and not bool(layout.rows(g, 2)[1:].nan_to_num().any())
-        ]
-        if not fitting:
-            raise InputError(
-                f"{call.key}: the loss of one sample depends on other samples of its batch here (an in-batch "
-                "contrastive loss, a statistic over the batch), so it has no Fisher of its own; let each sample's "
-                "loss read only that sample, with others held constant by .detach()."
-            )
-        engine.plan.choose(call.key, fitting[0])
+    def check_seen(self) -> None:
+        """Raise InputError when the loss reaches other samples, or a parameter that no call was seen to read."""
+        wanted = {name: p for name, p in self._engine.params.items() if p.requires_grad}
+        seen = {name for call in self.capture.calls for s in call.targets for name in s.leaves}
+        for name, g in zip(wanted, self.send_back(0, list(wanted.values())), strict=True):
+            if g is not None and name not in seen:
+                raise InputError(
+                    f"{name}: read by code that hides its layer (a compiled or scripted module); use the plain "
+                    "module, or leave it out with params=."
+                )
+
+    def _settle(self, call: Call, grads: list[Tensor | None]) -> None:
+        """Choose the layout under which the gradient of one sample's loss is zero at every other sample."""
+        others = [b for b in range(self._samples) if b != self._sample]
+        plan = self._engine.plan
+        for place, g in enumerate(grads):
+            if g is None or not bool(g.any()):
+                continue
+            fitting = [
+                layout
+                for layout in plan.out_candidates(call.key, place)
+                if layout.fits(g, self._samples) and not bool(layout.rows(g, self._samples)[others].any())
+            ]
+            if not fitting:
+                raise InputError(
+                    f"{call.key}: the loss of one sample depends on other samples of its batch here (an in-batch "
+                    "contrastive loss, a statistic over the batch), so it has no Fisher of its own; let each "
+                    "sample's loss read only that sample, with others held constant by .detach()."
+                )
+            plan.choose(call.key, place, fitting)

@@ -3,6 +3,10 @@
 | layers                                              | file          |
 |-----------------------------------------------------|---------------|
 | linear maps: Linear, matmul, addmm                  | linear.py     |
+| convolutions of 1, 2 and 3 dimensions               | conv.py       |
+| layer, group, instance, RMS and fixed batch norm    | norm.py       |
+| embedding tables                                    | embedding.py  |
+| tokens, position embeddings, scales that broadcast  | elementwise.py|
 | anything else, one function at a time, by vmap      | fallback.py   |
 """
 
@@ -15,17 +19,31 @@ from torch import Tensor
 from ..calls import Call
 from ..contributions import Contribution
 from ..shared import Shared
+from .conv import convolution
+from .elementwise import IN_PLACE, broadcast, repeat
+from .embedding import embedding
 from .fallback import fallback
 from .linear import addmm, linear, matmul
+from .norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 
 Rule = Callable[[Call, list[Tensor | None]], Iterable[tuple[Shared, Contribution]] | None]
 
 # A rule returns None for a form of the call that it does not know.
 RULES: dict[str, Rule] = {
     "linear": linear,
-    "matmul": matmul,
-    "mm": matmul,
+    **dict.fromkeys(("matmul", "__matmul__", "mm"), matmul),
     "addmm": addmm,
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), convolution),
+    "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
+    "group_norm": group_norm,
+    "instance_norm": instance_norm,
+    "batch_norm": batch_norm,
+    "embedding": embedding,
+    **dict.fromkeys(("add", "__radd__", "sub", "__rsub__", "rsub", "mul", "__rmul__", "div", "true_divide"), broadcast),
+    **dict.fromkeys(("__truediv__", "pow", "lerp", "where", "maximum", "minimum", *IN_PLACE), broadcast),
+    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), broadcast),
+    **dict.fromkeys(("repeat", "tile"), repeat),
 }
 
 

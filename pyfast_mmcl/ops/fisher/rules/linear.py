@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..calls import Call
@@ -42,5 +43,12 @@ def _map(call: Call, g: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, 
     if (target := call.target(weight)) is not None:
         parts.append((target, Outer(rows, a, weight.shape, transposed)))
     if bias is not None and (target := call.target(bias)) is not None:
-        parts.append((target, Dense(rows.sum(1, dtype=None) if rows.shape[1] > 1 else rows[:, 0])))
+        parts.append((target, Dense(_sum(rows))))
     return parts
+
+
+def _sum(rows: Tensor) -> Tensor:
+    """Σ_s g_s in at least float32."""
+    if rows.shape[1] == 1:
+        return rows[:, 0]
+    return rows.sum(1, dtype=torch.float64 if rows.dtype == torch.float64 else torch.float32)
