@@ -1,5 +1,6 @@
 // The only file that knows Python. Arrays arrive as DLPack capsules and are checked before the GIL is released.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include "core/error.h"
 #include "core/isa.h"
 #include "core/parallel.h"
+#include "fisher/conv.h"
 #include "fisher/outer_square.h"
 #include "fisher/quadratic.h"
 #include "knn/lloyd.h"
@@ -130,6 +132,59 @@ void outer_square(const py::object& out, const py::object& g, const py::object& 
   args.kernels = &fisher_kernels();
   py::gil_scoped_release release;
   pyfast::fisher::outer_square_cpu(args);
+}
+
+pyfast::fisher::Image image(const py::object& capsule, const char* name, int64_t samples) {
+  const Array x = view(capsule, name);
+  x.on_cpu().is({DType::f32, DType::f16, DType::bf16});
+  pyfast::require(x.ndim >= 3 && x.shape[0] == samples,
+                  std::string(name) + ": expected [B, channels, *space], one to three spatial dimensions, with B = " +
+                      std::to_string(samples));
+  pyfast::fisher::Image out;
+  out.data = x.data;
+  out.dtype = x.dtype;
+  out.channels = x.shape[1];
+  out.sample_stride = x.strides[0];
+  out.channel_stride = x.strides[1];
+  for (int d = 5 - x.ndim, i = 2; i < x.ndim; ++d, ++i) out.size[d] = x.shape[i], out.stride[d] = x.strides[i];
+  return out;
+}
+
+void read_sizes(const std::vector<int64_t>& values, const char* name, int space, int64_t (&to)[3]) {
+  pyfast::require(static_cast<int>(values.size()) == space,
+                  std::string(name) + ": expected one number per spatial dimension");
+  for (int i = 0; i < space; ++i) to[3 - space + i] = values[static_cast<size_t>(i)];
+}
+
+void conv_square(const py::object& out, const py::object& g, const py::object& x, const std::vector<int64_t>& stride,
+                 const std::vector<int64_t>& padding, const std::vector<int64_t>& dilation, int64_t groups,
+                 bool absolute, int threads) {
+  pyfast::fisher::ConvArgs args;
+  const Array o = view(out, "out");
+  args.samples = view(g, "g").shape[0];
+  args.g = image(g, "g", args.samples);
+  args.x = image(x, "x", args.samples);
+  args.groups = groups;
+  const int space = o.ndim - 2;
+  pyfast::require(space >= 1 && view(g, "g").ndim == o.ndim && view(x, "x").ndim == o.ndim,
+                  "out, g and x: expected the same number of dimensions, three to five");
+  pyfast::require(groups >= 1 && args.x.channels % groups == 0, "groups: expected a divisor of the channels of x");
+  o.on_cpu().is({DType::f32});
+  pyfast::require(o.shape[0] == args.g.channels && o.shape[1] == args.x.channels / groups,
+                  "out: expected [channels of g, channels of x / groups, *kernel]");
+  read_sizes(stride, "stride", space, args.step);
+  read_sizes(padding, "padding", space, args.padding);
+  read_sizes(dilation, "dilation", space, args.dilation);
+  args.out = o.as<float>();
+  args.out_row = o.strides[0];
+  args.out_channel = o.strides[1];
+  for (int i = 0; i < space; ++i)
+    args.kernel[3 - space + i] = o.shape[2 + i], args.out_tap[3 - space + i] = o.strides[2 + i];
+  args.absolute = absolute;
+  args.threads = threads;
+  args.kernels = &fisher_kernels();
+  py::gil_scoped_release release;
+  pyfast::fisher::conv_square_cpu(args);
 }
 
 // Lists of flat buffers [P] of equal lengths; `grads` may be None.
@@ -438,6 +493,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("kl_stats", &kl_stats);
   m.def("kl_grads", &kl_grads);
   m.def("outer_square", &outer_square);
+  m.def("conv_square", &conv_square);
   m.def("quadratic", &quadratic);
 #if defined(PYFAST_WITH_CUDA)
   m.def("knn_rerank_cuda", &knn_rerank_cuda);

@@ -55,7 +55,7 @@ int64_t dtype_size(DType dtype) {
 
 Array Array::from_dlpack(const dlpack::Tensor& tensor, const std::string& name) {
   require(tensor.ndim >= 0 && tensor.ndim <= max_dims,
-          name + ": expected at most 4 dimensions, got " + std::to_string(tensor.ndim));
+          name + ": expected at most 5 dimensions, got " + std::to_string(tensor.ndim));
   Array a;
   a.name = name;
   a.data = static_cast<char*>(tensor.data) + tensor.byte_offset;

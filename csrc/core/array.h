@@ -14,7 +14,7 @@ const char* dtype_name(DType dtype);
 int64_t dtype_size(DType dtype);
 
 struct Array {
-  static constexpr int max_dims = 4;
+  static constexpr int max_dims = 5;
 
   std::string name;      // the argument's name, for messages
   char* data = nullptr;  // first element
@@ -25,7 +25,7 @@ struct Array {
   int64_t shape[max_dims] = {};
   int64_t strides[max_dims] = {};  // in elements
 
-  // Reads a DLPack tensor. Throws Error naming the argument on more than four dimensions or a vector dtype.
+  // Reads a DLPack tensor. Throws Error naming the argument on more than five dimensions or a vector dtype.
   static Array from_dlpack(const dlpack::Tensor& tensor, const std::string& name);
 
   // Each check throws Error "<name>: expected …, got …" and returns *this, so that checks chain.

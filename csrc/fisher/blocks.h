@@ -19,15 +19,29 @@ struct Unit {
   bool ends;      // holds the last one
 };
 
+// Units for `samples` of `steps` each, none longer than `longest` steps in total where that can be.
+std::vector<Unit> units_of(int64_t samples, int64_t steps, int64_t longest);
+
 struct Work {
   // inputs
-  int64_t rows = 0, lanes = 0;  // O and I
+  int64_t rows = 0, lanes = 0;  // of the output
   Finish finish = Finish::square;
   std::vector<Unit> units;
-  // Packs all panels of one side of a unit: rows of g in panels of kernels->mr, or lanes of a in panels of kernels->nr.
-  std::function<void(const Unit& unit, float* dst)> pack_g, pack_a;
   int threads = 1;
   const Kernels* kernels = nullptr;
+
+  // Packs all rows of g in panels of kernels->mr.
+  std::function<void(const Unit& unit, float* dst)> pack_g;
+
+  // Optional: brings one sample's a into a form that pack_a, or the multiplication itself, can read.
+  std::function<void(int64_t sample, float* dst)> prepare;
+  int64_t prepared_floats = 0;  // per sample
+
+  // Either packs all lanes of a in panels of kernels->nr; `prepared` is that of the unit's first sample …
+  std::function<void(const Unit& unit, const float* prepared, float* dst)> pack_a;
+  // … or tells where the prepared sample has them: panel p, step s start at panel_offsets[p] + step_offsets[s].
+  const int64_t* panel_offsets = nullptr;
+  const int64_t* step_offsets = nullptr;
 
   // outputs
   float* out = nullptr;  // [rows, lanes], accumulated into

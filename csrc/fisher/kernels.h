@@ -25,16 +25,25 @@ enum class Finish : int {
   keep       // nothing yet: the sample has more steps, sum goes to `state`
 };
 
+// A run of floats that lies side by side both in a sample and in an unfolded row.
+struct Piece {
+  int64_t from, lane, count;
+};
+
 // One block of the output against one unit of packed steps.
 struct BlockArgs {
-  const float* g;  // [⌈rows / mr⌉] panels [steps][mr], g_stride floats apart
-  const float* a;  // [⌈lanes / nr⌉] panels [steps][nr], a_stride floats apart
-  int64_t g_stride, a_stride;
+  const float* g;                // [⌈rows / mr⌉] panels [samples][steps][mr], g_stride floats apart
+  const float* a;                // [⌈lanes / nr⌉] panels [samples][steps][nr]:
+  int64_t a_sample;              //   floats from sample to sample
+  int64_t a_stride;              //   panels are this far apart, or,
+  const int64_t* panel_offsets;  //   where not null, panel p starts here
+  const int64_t* step_offsets;   //   step s of a sample starts here; null: s * nr
+  int64_t g_stride;
   int64_t rows, lanes;  // of this block; padding is never written
   int64_t samples;      // in the unit; more than one only where `finish` is square or absolute
   int64_t steps;        // of each sample
   Finish finish;
-  bool resume;  // sum starts from `state`
+  bool resume;  // `state` is added to sum
   float* out;   // [rows, lanes], out_stride floats from row to row
   int64_t out_stride;
   float* state;  // like `out`, state_stride floats from row to row; null where never needed
@@ -57,6 +66,10 @@ struct Kernels {
 
   // dst[s * width + l] = map(src[s, l]) as float for l < lanes, 0 for lanes <= l < width
   void (*pack)(const Source& src, int64_t steps, int64_t lanes, int64_t width, Map map, float* dst);
+
+  // dst[s * nr + lane + i] = src[starts[s] + from + i] for every piece, 0 for live <= lane < nr
+  void (*unfold)(const float* src, const int64_t* starts, int64_t steps, const Piece* pieces, int64_t count,
+                 int64_t live, float* dst);
 
   void (*block)(const BlockArgs& args);
 

@@ -1,6 +1,7 @@
 // 6 × 16 tiles, AVX2 + FMA + F16C.
 #include <immintrin.h>
 
+#include "core/transpose_avx2.h"
 #include "fisher/kernels.h"
 
 #define PYFAST_ISA_NAMESPACE avx2
@@ -45,32 +46,8 @@ struct V {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
 
-  static void transpose8(const float* src, int rows, int64_t src_ld, float* dst, int64_t ld, int count) {
-    __m256 a[8], b[8];
-    for (int r = 0; r < 8; ++r) a[r] = r < rows ? load(src + r * src_ld) : zero();
-    for (int r = 0; r < 8; r += 2) {
-      b[r] = _mm256_unpacklo_ps(a[r], a[r + 1]);
-      b[r + 1] = _mm256_unpackhi_ps(a[r], a[r + 1]);
-    }
-    for (int r = 0; r < 8; r += 4) {
-      a[r] = _mm256_shuffle_ps(b[r], b[r + 2], 0x44);
-      a[r + 1] = _mm256_shuffle_ps(b[r], b[r + 2], 0xee);
-      a[r + 2] = _mm256_shuffle_ps(b[r + 1], b[r + 3], 0x44);
-      a[r + 3] = _mm256_shuffle_ps(b[r + 1], b[r + 3], 0xee);
-    }
-    for (int w = 0; w < count; ++w) {
-      const __m256 left = a[w & 3], right = a[(w & 3) + 4];
-      const __m256 out = w < 4 ? _mm256_permute2f128_ps(left, right, 0x20) : _mm256_permute2f128_ps(left, right, 0x31);
-      if (rows == 8)
-        store(dst + w * ld, out);
-      else
-        store_part(dst + w * ld, out, rows);
-    }
-  }
-
   static void transpose(const float* src, int rows, int64_t src_ld, float* dst, int64_t ld, int64_t width) {
-    for (int64_t w = 0; w < width; w += 8)
-      transpose8(src + w, rows, src_ld, dst + w * ld, ld, static_cast<int>(width - w < 8 ? width - w : 8));
+    transpose_words(reinterpret_cast<const uint32_t*>(src), rows, src_ld, reinterpret_cast<uint32_t*>(dst), ld, width);
   }
 };
 

@@ -8,33 +8,11 @@
 namespace pyfast::fisher {
 namespace {
 
-// Samples this short keep the output in registers from sample to sample.
-constexpr int64_t short_steps = 16;
-
-// One step per sample: a product of squares, in which the samples are the steps.
+// One step per sample: a product of squares, in which the samples are the steps. Every unit ends, so that long sums
+// are added in parts.
 std::vector<Unit> product_units(int64_t samples, int64_t longest) {
   std::vector<Unit> units;
   for (int64_t b = 0; b < samples; b += longest) units.push_back({0, 1, b, std::min(longest, samples - b), true, true});
-  return units;
-}
-
-std::vector<Unit> short_units(int64_t samples, int64_t steps, int64_t longest) {
-  std::vector<Unit> units;
-  const int64_t several = std::max<int64_t>(1, longest / steps);
-  for (int64_t b = 0; b < samples; b += several)
-    units.push_back({b, std::min(several, samples - b), 0, steps, true, true});
-  return units;
-}
-
-std::vector<Unit> long_units(int64_t samples, int64_t steps, int64_t longest) {
-  std::vector<Unit> units;
-  const int64_t parts = (steps + longest - 1) / longest;
-  for (int64_t b = 0; b < samples; ++b) {
-    for (int64_t p = 0; p < parts; ++p) {
-      const int64_t first = steps * p / parts, last = steps * (p + 1) / parts;
-      units.push_back({b, 1, first, last - first, p == 0, p + 1 == parts});
-    }
-  }
   return units;
 }
 
@@ -68,9 +46,7 @@ void outer_square_cpu(const OuterSquareArgs& given) {
   work.rows = O;
   work.lanes = I;
   work.finish = args.steps == 1 ? Finish::add : finish;
-  work.units = args.steps == 1             ? product_units(args.samples, longest)
-               : args.steps <= short_steps ? short_units(args.samples, args.steps, longest)
-                                           : long_units(args.samples, args.steps, longest);
+  work.units = args.steps == 1 ? product_units(args.samples, longest) : units_of(args.samples, args.steps, longest);
   Map map = Map::none;
   if (args.steps == 1) {
     map = args.absolute ? Map::absolute : Map::square;
@@ -79,7 +55,9 @@ void outer_square_cpu(const OuterSquareArgs& given) {
   }
   const Kernels& kernels = *args.kernels;
   work.pack_g = [&](const Unit& unit, float* dst) { pack_unit(args.g, unit, kernels.mr, map, kernels, dst); };
-  work.pack_a = [&](const Unit& unit, float* dst) { pack_unit(args.a, unit, kernels.nr, map, kernels, dst); };
+  work.pack_a = [&](const Unit& unit, const float*, float* dst) {
+    pack_unit(args.a, unit, kernels.nr, map, kernels, dst);
+  };
   work.threads = args.threads;
   work.kernels = args.kernels;
   work.out = args.out;

@@ -97,5 +97,21 @@ void pack(const Source& src, int64_t steps, int64_t lanes, int64_t width, Map ma
   for (int64_t i = 0; i < steps * width; ++i) dst[i] = map == Map::square ? dst[i] * dst[i] : __builtin_fabsf(dst[i]);
 }
 
+void unfold(const float* src, const int64_t* starts, int64_t steps, const Piece* pieces, int64_t count, int64_t live,
+            float* dst) {
+  constexpr int64_t width = V::W * V::NV;
+  for (int64_t s = 0; s < steps; ++s, dst += width) {
+    const float* pixel = src + starts[s];
+    for (int64_t p = 0; p < count; ++p) {
+      const float* from = pixel + pieces[p].from;
+      float* to = dst + pieces[p].lane;
+      int64_t left = pieces[p].count;
+      for (; left >= V::W; left -= V::W, from += V::W, to += V::W) V::store(to, V::load(from));
+      if (left > 0) V::store_part(to, V::load_part(from, left), left);
+    }
+    for (int64_t l = live; l < width; ++l) dst[l] = 0;
+  }
+}
+
 }  // namespace
 }  // namespace pyfast::fisher::PYFAST_ISA_NAMESPACE

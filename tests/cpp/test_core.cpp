@@ -80,9 +80,9 @@ TEST(memory_on_a_gpu_is_refused_on_the_cpu) {
 
 TEST(too_many_dimensions_and_unknown_dtypes_are_refused) {
   Matrix m;
-  int64_t shape[5] = {1, 1, 1, 1, 1};
-  pyfast::dlpack::Tensor t = {m.values, {1, 0}, 5, {2, 32, 1}, shape, nullptr, 0};
-  CHECK(check::contains(refusal([&] { Array::from_dlpack(t, "x"); }), "4 dimensions"));
+  int64_t shape[6] = {1, 1, 1, 1, 1, 1};
+  pyfast::dlpack::Tensor t = {m.values, {1, 0}, 6, {2, 32, 1}, shape, nullptr, 0};
+  CHECK(check::contains(refusal([&] { Array::from_dlpack(t, "x"); }), "5 dimensions"));
   t.ndim = 2;
   t.dtype = {2, 32, 4};  // a vector of four floats
   CHECK(!refusal([&] { Array::from_dlpack(t, "x").is({DType::f32}); }).empty());

@@ -36,6 +36,43 @@ def outer_square_accumulate(out: Tensor, g: Tensor, a: Tensor, absolute: bool = 
     _native.module().outer_square(capsule(out), capsule(g), capsule(a), absolute, torch.get_num_threads())
 
 
+def conv_square_accumulate(
+    out: Tensor,
+    g: Tensor,
+    x: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int = 1,
+    absolute: bool = False,
+) -> None:
+    """``out += sum(grad_b.square() for b in range(B))`` in place: weight gradients of a convolution, one per sample.
+
+    ``grad_b = torch.nn.grad.conv2d_weight(x[b : b + 1], out.shape, g[b : b + 1], stride, padding, dilation, groups)``
+    The unfolded input is read from one sample at a time; it is never in memory for the batch.
+
+    Args:
+        out: [O, C/groups, *kernel] float32, any strides; with its channels innermost it is accumulated fastest.
+        g: [B, O, *output positions], float32, bfloat16 or float16, any strides; one to three spatial dimensions.
+        x: [B, C, *input positions] likewise.
+        stride, padding, dilation: one number per spatial dimension; padding on both sides, with zeros.
+        groups: number of groups.
+        absolute: sum absolute values in place of squares.
+    """
+    capsule = _native.capsule
+    _native.module().conv_square(
+        capsule(out),
+        capsule(g),
+        capsule(x),
+        list(stride),
+        list(padding),
+        list(dilation),
+        groups,
+        absolute,
+        torch.get_num_threads(),
+    )
+
+
 def quadratic(
     params: Sequence[Tensor],
     anchors: Sequence[Tensor],
