@@ -98,7 +98,9 @@ def test_blocks_of_several_tiles(op, backend):
     plain = jobs.in_one_process(case._replace(options=()), torch.float32)
     assert_no_worse(answers[1]["value"], plain["value"], truth["value"], atol=2e-6)
     for name, gradient in jobs.joined(answers).items():
-        assert_no_worse(gradient, plain[name], truth[name], atol=2e-6 * np.abs(truth[name]).max())
+        # The scale's is the sum of all row dots, whose terms are many times larger than it.
+        atol = 1e-6 if name == "scale" else 2e-6 * np.abs(truth[name]).max()
+        assert_no_worse(gradient, plain[name], truth[name], atol=atol)
 
 
 @pytest.mark.parametrize("op", ("info_nce", "sup_con", "siglip"))
