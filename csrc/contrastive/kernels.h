@@ -50,6 +50,7 @@ struct IdTile {
 struct SigmoidSums {
   double loss;    // Σ softplus(s) - [positive] s
   double slopes;  // Σ sigmoid(s) - [positive]
+  double moment;  // Σ (sigmoid(s) - [positive]) s
 };
 
 struct Kernels {

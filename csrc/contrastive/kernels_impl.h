@@ -298,7 +298,7 @@ void positive_pull(const IdTile& ids, const float* row_coef, const float* col_co
 }
 
 SigmoidSums sigmoid(float* s, const IdTile& ids) {
-  Vec loss = V::zero(), slopes = V::zero();
+  Vec loss = V::zero(), slopes = V::zero(), moment = V::zero();
   const Vec one = V::set1(1.0f);
   for (int r = 0; r < MR; ++r) {
     for (int v = 0; v < NV; ++v) {
@@ -320,10 +320,12 @@ SigmoidSums sigmoid(float* s, const IdTile& ids) {
       }
       loss = V::add(loss, term);
       slopes = V::add(slopes, slope);
+      moment = V::add(moment, V::zero_where_zero(slope, V::mul(slope, x)));  // padding: 0 times -inf
       V::store(p, slope);
     }
   }
-  return {static_cast<double>(V::reduce_add(loss)), static_cast<double>(V::reduce_add(slopes))};
+  return {static_cast<double>(V::reduce_add(loss)), static_cast<double>(V::reduce_add(slopes)),
+          static_cast<double>(V::reduce_add(moment))};
 }
 
 void true_max(const float* s, float* row_max, float* col_max) {

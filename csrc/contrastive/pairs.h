@@ -71,6 +71,7 @@ struct DirectArgs {
 };
 double contrast_directly(const DirectArgs& args);
 
+// Where neither da nor db is wanted, dscale needs scale != 0.
 struct SigmoidArgs {
   Engine engine;
   Product product;

@@ -146,11 +146,12 @@ def siglip_pass(
     precision: str = "auto",
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]:
     """See `_pairs.siglip_pass`."""
-    da, db = _new_gradients(a, b, need_a, need_b)
+    scale = float(scale)
+    da, db = _new_gradients(a, b, need_a or scale == 0, need_b)  # at scale 0 the scale's gradient is formed from da
     sums = _native.module().siglip(
         _capsule(a),
         _other(b),
-        float(scale),
+        scale,
         float(bias),
         _ids(row_ids),
         _ids(col_ids),
@@ -160,7 +161,7 @@ def siglip_pass(
         torch.get_num_threads(),
     )
     loss, dscale, dbias = torch.tensor(sums, dtype=torch.float64).unbind()
-    return loss, da, db, dscale, dbias
+    return loss, (da if need_a else None), db, dscale, dbias
 
 
 def kl_stats(
