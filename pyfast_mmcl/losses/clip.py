@@ -153,8 +153,9 @@ class ClipLoss(_OpenClipLoss):
         if self.gather_with_grad:
             rows, cols = info_nce_rows_ring(image, text, scale, scale_gradient="mean", **options)
         else:
-            rows, _ = info_nce_rows_ring(image, text.detach(), scale, direction="ab", **options)
-            cols, _ = info_nce_rows_ring(text, image.detach(), scale, direction="ab", **options)
+            options.update(direction="ab", scale_gradient="share")
+            rows, _ = info_nce_rows_ring(image, text.detach(), scale, **options)
+            cols, _ = info_nce_rows_ring(text, image.detach(), scale, **options)
         loss = (rows.mean() + cols.mean()) / 2
         return loss if image.dtype == torch.float64 else loss.float()
 
@@ -220,5 +221,6 @@ class SigLipLoss(_OpenClipLoss):
         if self.world_size == 1:
             loss = siglip(*rows, **self.options())
         else:
-            loss = siglip_ring(*rows, process_group=self.group(), reduction="own", **self.options())
+            own = {"reduction": "own", "scale_gradient": "share"}
+            loss = siglip_ring(*rows, process_group=self.group(), **own, **self.options())
         return {"contrastive_loss": loss} if output_dict else loss

@@ -63,7 +63,8 @@ class InfoNCE(_Contrast):
         normalize: unit rows first; default True, harmless where they are. False: rows as they are.
         reduction, precision, backend: as `ops.contrastive.info_nce`.
         process_group: rows of all its ranks take part, each rank holds its own; with DDP multiply the loss by the
-            number of ranks (`ops.contrastive.ring`). Default None: this process alone.
+            number of ranks, then this module's parameters are right whether DDP knows them or not
+            (`ops.contrastive.ring`). Default None: this process alone.
 
     Called with a [N, D], b [M, D] or a `PackedReference`, and optionally labels and weights as the op takes them.
 

@@ -33,7 +33,8 @@ class SigLIP(LogitScale):
         reduction: "mean" (the sum divided by N) or "sum".
         precision, backend: as `ops.contrastive.siglip`.
         process_group: rows of all its ranks take part, each rank holds its own; with DDP multiply the loss by the
-            number of ranks (`ops.contrastive.ring`). Default None: this process alone.
+            number of ranks, then this module's parameters are right whether DDP knows them or not
+            (`ops.contrastive.ring`). Default None: this process alone.
 
     Called with a [N, D], b [M, D] and optionally labels as the op takes them.
 

@@ -30,7 +30,7 @@ class Sides:
     row_share: Tensor | None  # float64 [N]: 1/|P(i)| over all ranks; None: one positive each
     col_share: Tensor | None  # float64 [M]
     symmetric: bool = False  # both sides are the same rows: the columns' part of the gradient belongs to the rows
-    scale_gradient: str = "share"  # "share": that of the own pairs; "sum" | "mean" of the shares over the ranks
+    scale_gradient: str = "mean"  # of the shares over the ranks, or "sum"; "share": that of the own pairs
 
 
 class RingRows(torch.autograd.Function):

@@ -5,10 +5,11 @@ their statistics and gradients go with them; memory and traffic per rank stay O(
 of one process with all rows, and the same on every rank.
 
 Gradients. Every rank gets the gradient of the *global* loss for its own rows, all of it and once: the one-process
-gradient is the concatenation of the ranks' for rows, and the sum of the ranks' for a scale or bias that all hold.
-DistributedDataParallel averages the gradients of parameters over ranks: multiply the loss by the number of ranks,
-``(loss * world_size).backward()``, and parameters get the gradient of the global loss. The upstream gradient must be
-the same on every rank, and every rank must run backward where one does.
+gradient is the concatenation of the ranks'. A scale or bias that all ranks hold gets the same on every rank, its W-th
+part, W being the number of ranks: the sum over ranks is the one-process gradient. DistributedDataParallel averages the
+gradients of parameters over ranks, so multiply the loss by W, ``(loss * W).backward()``: parameters then get the
+gradient of the global loss, and so does a scale that DDP does not know. The upstream gradient must be the same on every
+rank, and every rank must run backward where one does.
 
 Every call begins with one small message that all ranks exchange (a GPU waits for it): what differs where it must not
 (features, dtype, scale, options) is an InputError on every rank. A rank that dies later leaves the others waiting until
@@ -49,7 +50,7 @@ def info_nce_ring(
     precision: str = "auto",
     backend: str = "auto",
     gradient_factor: float = 1.0,
-    scale_gradient: str = "share",
+    scale_gradient: str = "mean",
 ) -> Any:
     """`info_nce` of the rows of all ranks; there stand the loss and every argument that is not named here.
 
@@ -60,8 +61,8 @@ def info_nce_ring(
         reduction: "mean" and "sum" over all ranks (the same value everywhere); "none": the losses of this rank's rows.
         gradient_factor: multiplies the gradients of "mean" and "sum" but not the value; the number of ranks makes
             DDP's average a sum.
-        scale_gradient: "share" (each rank its part; their sum is the gradient), or "sum" or "mean" of the parts on
-            every rank.
+        scale_gradient: each rank's rows give a part of it; "mean" or "sum" of the parts on every rank (one number
+            travels), or "share", the own part.
 
     Raises:
         InputError: as `info_nce`, and where the ranks disagree; on every rank.
@@ -84,7 +85,7 @@ def info_nce_rows_ring(
     direction: str = "both",
     precision: str = "auto",
     backend: str = "auto",
-    scale_gradient: str = "share",
+    scale_gradient: str = "mean",
 ) -> tuple[Tensor | None, Tensor | None]:
     """Losses of this rank's rows [N] and columns [N] over all ranks, float64, for reductions of one's own.
 
@@ -108,7 +109,7 @@ def nt_xent_ring(
     precision: str = "auto",
     backend: str = "auto",
     gradient_factor: float = 1.0,
-    scale_gradient: str = "share",
+    scale_gradient: str = "mean",
 ) -> Any:
     """`nt_xent` of the rows of all ranks: z [2N, D] holds both views of this rank's N examples, rows i and i + N.
 
@@ -135,7 +136,7 @@ def sup_con_ring(
     precision: str = "auto",
     backend: str = "auto",
     gradient_factor: float = 1.0,
-    scale_gradient: str = "share",
+    scale_gradient: str = "mean",
 ) -> Any:
     """`sup_con` of the rows of all ranks: z [N, D], labels [N] and weights [N] are this rank's.
 
@@ -168,7 +169,7 @@ def siglip_ring(
     precision: str = "auto",
     backend: str = "auto",
     gradient_factor: float = 1.0,
-    scale_gradient: str = "share",
+    scale_gradient: str = "mean",
 ) -> Any:
     """`siglip` of the rows of all ranks: a [N, D], b [M, D] and labels are this rank's.
 

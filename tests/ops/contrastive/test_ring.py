@@ -132,15 +132,17 @@ def test_nan_on_one_rank_reaches_the_loss_of_all():
 
 def test_gradient_factor_and_scale_gradient():
     plain = Case("info_nce", UNEVEN, UNEVEN)
-    options = (("gradient_factor", 4.0), ("scale_gradient", "mean"))
-    once, more = run(plain, GROUPS[4]), run(plain._replace(options=options), GROUPS[4])
-    total = jobs.joined(once)["scale"]
+    total = float(jobs.in_one_process(plain)["scale"])
+    once, more = run(plain, GROUPS[4]), run(plain._replace(options=(("gradient_factor", 4.0),)), GROUPS[4])
     for a, b in zip(once, more, strict=True):
         assert np.array_equal(a["value"], b["value"])
         np.testing.assert_allclose(b["a"], 4 * a["a"], rtol=1e-13)
-        np.testing.assert_allclose(b["scale"], total, rtol=1e-13)  # 4 × the mean of four shares
-    summed = run(plain._replace(options=(("scale_gradient", "sum"),)), GROUPS[4])
-    assert all(np.allclose(x["scale"], total, rtol=1e-13) for x in summed)
+        np.testing.assert_allclose(a["scale"], total / 4, rtol=1e-12)  # the same on every rank, in DDP or not
+        np.testing.assert_allclose(b["scale"], total, rtol=1e-12)
+    summed, shares = (run(plain._replace(options=(("scale_gradient", how),)), GROUPS[4]) for how in ("sum", "share"))
+    assert all(np.allclose(x["scale"], total, rtol=1e-12) for x in summed)
+    assert len({float(x["scale"]) for x in shares}) == 4
+    assert sum(float(x["scale"]) for x in shares) == pytest.approx(total, rel=1e-12)
 
 
 def test_frozen_sides_get_no_gradient_and_need_none():
