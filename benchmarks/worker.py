@@ -73,6 +73,7 @@ class Desk:
         built = []
         seconds = clock.wall_seconds(lambda: built.append(self.peer.prepare(self.case, self.inputs, self.options)))
         self.prepared = built[0]
+        self._release()
         after = memory.resident()
         grown = 0 if before is None else max(0, after - before)
         return {"seconds": seconds, "held": self.prepared.held or grown, "backend": self.prepared.backend}
@@ -86,17 +87,29 @@ class Desk:
         with np.load(self.folder / self.family.data.file_names(self.case)["truth"]) as truth:
             kept = self.family.gate.keep(self.case, self.prepared.arrays(answer[0]), truth)
         np.savez(out, **kept)
+        answer.clear()
+        self._release()
         return {"seconds": seconds, "turn_seconds": seconds * self.prepared.calls, "extra": extra}
 
     def turn(self, expected: float) -> dict:
         seconds = self.prepared.seconds or (lambda: self.call_seconds(self.prepared.run))
-        return {"samples": clock.turn(seconds, at_least=TURN_SECONDS, warm=expected < WARM_BELOW)}
+        samples = clock.turn(seconds, at_least=TURN_SECONDS, warm=expected < WARM_BELOW)
+        self._release()
+        return {"samples": samples}
 
     def drop(self) -> dict:
         """Forget the case and give its memory back."""
         self.case = self.inputs = self.prepared = None
         memory.trim()
+        self._release()
         return {}
+
+    def _release(self) -> None:
+        """Hand cached GPU memory back, which all contestants share; on a CPU freed memory is free by itself."""
+        if self.on_gpu:
+            import torch
+
+            torch.cuda.empty_cache()
 
     def _memory_start(self) -> int | None:
         if not self.on_gpu:
@@ -124,6 +137,15 @@ def _blas() -> list[dict]:
     return [{key: info[key] for key in wanted if info.get(key)} for info in threadpool_info()]
 
 
+def _reason(error: Exception) -> str:
+    """What a contestant that does not fit into memory is recorded with is no failure of the run."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    names = ("MemoryError", "OutOfMemoryError")  # torch's own is a RuntimeError of the second name, or of none
+    if type(error).__name__ in names or "can't allocate memory" in text:
+        return f"skipped: not enough memory for this shape ({text[:120]})"
+    return f"{type(error).__name__}: {error}"
+
+
 def main() -> None:
     # Libraries may print; the protocol keeps the real stdout and everything else goes to stderr.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -136,7 +158,7 @@ def main() -> None:
         except Unsupported as error:
             answer = {"error": f"unavailable: {error}"}
         except Exception as error:  # reported to the parent, which records it as this contestant's reason
-            answer = {"error": f"{type(error).__name__}: {error}"}
+            answer = {"error": _reason(error)}
         answers.write(json.dumps(answer) + "\n")
 
 

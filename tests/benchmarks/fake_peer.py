@@ -36,6 +36,8 @@ def prepare(case, inputs, options):
             answer[:, -1] = (answer[:, -1] + 1) % len(others)
         if options.get("dies"):
             os._exit(3)
+        if options.get("too_big"):
+            raise MemoryError("2 TB")
         if options.get("raises"):
             raise ArithmeticError("no result today")
         return np.take_along_axis(values, answer, 1), answer

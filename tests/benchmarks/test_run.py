@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks import gpu_check, machine, memory, records, run
+from benchmarks import clock, families, gpu_check, machine, memory, records, run, worker
 from benchmarks.contestant import Contestant, environment
 from benchmarks.families.knn import cases, contestants
 from benchmarks.measure import Effort, turns_of
@@ -57,6 +57,28 @@ def test_what_a_library_cannot_do_is_no_failure(rows_of):
     rows = rows_of(contestant("other metric", unsupported=True), contestant("right"))
     assert rows["other metric"]["gate"] == "unavailable: no such metric here"
     assert rows["right"]["gate"] == "passed"
+
+
+def test_one_that_does_not_fit_is_no_failure(rows_of):
+    rows = rows_of(contestant("big", too_big=True), contestant("right"))
+    assert rows["big"]["gate"] == "skipped: not enough memory for this shape (2 TB)"
+    assert rows["right"]["gate"] == "passed"
+
+
+def test_memory_of_a_gpu_is_handed_back_between_contestants(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    calls = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("release"))
+    desk = worker.Desk("tests.benchmarks.fake_peer", {"device": "cuda", "name": "one", "sleep": 0.0})
+    desk.call_seconds = clock.wall_seconds
+    monkeypatch.setattr(desk, "_memory_start", lambda: None)
+    monkeypatch.setattr(desk, "_memory_extra", lambda before: None)
+    families.of(CASE.op).data.make(CASE, tmp_path)
+    requests = (("load", (CASE.to_dict(), str(tmp_path))), ("build", ()), ("first", (str(tmp_path / "a.npz"),)))
+    for name, arguments in (*requests, ("turn", (0.0,)), ("drop", ())):
+        before = len(calls)
+        getattr(desk, name)(*arguments)
+        assert len(calls) == before + (name != "load"), name
 
 
 def test_contestants_take_turns(rows_of, tmp_path):
