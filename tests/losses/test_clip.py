@@ -10,7 +10,7 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.losses import ClipLoss, SigLipLoss
 from pyfast_mmcl.models.open_clip_import import load_open_clip
 from tests.check import raises_sentence
-from tests.losses import clip_jobs as jobs
+from tests.losses import rank_jobs as jobs
 from tests.processes import pool
 
 PAIRS = [(ClipLoss, "ClipLoss"), (SigLipLoss, "SigLipLoss")]

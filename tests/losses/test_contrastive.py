@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.losses import InfoNCE, NTXent, SigLIP, SupCon
 from pyfast_mmcl.ops.contrastive import PackedReference
 from tests.check import raises_sentence
+from tests.losses import rank_jobs as jobs
+from tests.processes import pool
 
 D = 6
 N = 17
@@ -96,6 +99,21 @@ def test_a_scale_past_its_bound_counts_as_the_bound_and_finds_back():
     module.clamp_()
     assert float(module.logit_scale.detach()) == pytest.approx(math.log(100.0), rel=1e-6)
     assert InfoNCE(0.01).max_scale == 100.0  # the bound itself is a legal start
+
+
+@pytest.mark.parametrize("name", ("InfoNCE", "NTXent", "SupCon", "SigLIP"))
+def test_rows_spread_over_processes(name):
+    sizes = (3, 6, 0, 4)
+    answers = pool().run(jobs.modules, (0, 1, 2, 3), *[(name, sizes)] * 4)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    truth = jobs.module_in_one_process(name, sum(sizes))
+    # Each rank's gradient with respect to all rows holds its own rows only, times the number of ranks.
+    np.testing.assert_allclose(sum(x["rows"] for x in answers) / 4, truth["rows"], rtol=1e-10, atol=1e-13)
+    for answer in answers:
+        np.testing.assert_allclose(answer["value"], truth["value"], rtol=1e-12)
+        np.testing.assert_allclose(answer["numbers"], truth["numbers"], rtol=1e-10, atol=1e-13)
 
 
 def test_reductions():

@@ -1,4 +1,4 @@
-"""What ranks compute with our losses and with open_clip's in the same process group."""
+"""What ranks compute with our losses, and with open_clip's in the same process group."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pyfast_mmcl import losses
 from pyfast_mmcl.losses import ClipLoss, SigLipLoss
 from pyfast_mmcl.models.open_clip_import import load_open_clip
 
@@ -86,3 +87,25 @@ def clip_under_ddp(group: dist.ProcessGroup, n: int, options: dict) -> tuple[dic
 def wrong_rank(group: dist.ProcessGroup) -> None:
     """A loss that was told another rank than the process has."""
     ClipLoss(rank=9, world_size=dist.get_world_size(group))(*inputs(3, 0, torch.float32)[:3])
+
+
+def modules(group: dist.ProcessGroup, name: str, sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Value and gradients × ranks of one of our modules, its rows spread by ``sizes``."""
+    rank = dist.get_rank(group)
+    return _module(name, slice(sum(sizes[:rank]), sum(sizes[: rank + 1])), sum(sizes), len(sizes), process_group=group)
+
+
+def module_in_one_process(name: str, n: int) -> dict[str, np.ndarray]:
+    """The same with all rows."""
+    return _module(name, slice(None), n, 1)
+
+
+def _module(name: str, own: slice, n: int, factor: int, **options: object) -> dict[str, np.ndarray]:
+    a, b, *_ = inputs(n, 7, torch.float64)
+    module = getattr(losses, name)(learnable=True, **options).double()
+    labels = torch.arange(n) % 4
+    given = {"SupCon": (a[own], labels[own])}.get(name, (a[own], b[own]))
+    value = module(*given)
+    numbers = list(module.parameters())
+    grads = torch.autograd.grad(factor * value, [a, *numbers])
+    return {"value": value.detach().numpy(), "rows": grads[0].numpy(), "numbers": torch.stack(grads[1:]).numpy()}
