@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +12,13 @@ from torch import Tensor, nn
 from ..._errors import InputError, unknown_name
 from .calls import Call
 from .capture import Capture
-from .contributions import Contribution
+from .collect import Collector
 from .plan import Plan
 from .rules import contributions
-from .shared import Shared, SharedTensors
 
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 # (outputs, target, batch) → pairs (losses [B], weights [B]), one backward pass each
 Seeds = Callable[[Any, Any, Any], Iterator[tuple[Tensor, Tensor]]]
-
-
-class Collector(Protocol):
-    """Takes the contributions of one pass after another."""
-
-    def begin(self, shared: SharedTensors, calls: list[Call]) -> None: ...
-    def add(self, target: Shared, part: Contribution) -> None: ...
-    def end(self) -> None: ...
 
 
 class Engine:
