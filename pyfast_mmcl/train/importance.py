@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from pyfast_mmcl.data import Batch, Loader
     from pyfast_mmcl.train.learner import Learner
 
+Forward = Callable[[nn.Module, "Batch"], tuple[Tensor, Tensor]]
+
 LABELS = ("auto", "exact", "sampled", "empirical", "batch")
+# A task-incremental head masks with the lowest number of its precision, bfloat16 or float32.
+_MASKED = torch.finfo(torch.bfloat16).min
 # The exact Fisher takes one backward pass per class.
 _EXACT_UP_TO = 128
 
@@ -42,8 +46,6 @@ def fisher(
 
     The model is in evaluation mode meanwhile.
     """
-    if labels == "auto":
-        labels = _affordable(learner, loader)
 
     def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         return learner.forward(batch).scores, batch.target
@@ -63,18 +65,20 @@ def output_sensitivity(learner: Learner, loader: Loader, *, samples: int | None 
 
     def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         scores = learner.forward(batch).scores
-        scores = scores.masked_fill(scores <= torch.finfo(scores.dtype).min, 0.0)
+        scores = scores.masked_fill(scores <= _MASKED, 0.0)
         positions = scores[0:1].flatten(0, -2).shape[0] if len(scores) else 1
         return scores / positions**0.5, batch.target
 
     return _measure(learner, loader, samples, forward, output="norm2", absolute=True)
 
 
-def _measure(learner: Learner, loader: Loader, samples: int | None, forward, **how) -> dict[str, Tensor]:
+def _measure(learner: Learner, loader: Loader, samples: int | None, forward: Forward, **how: Any) -> dict[str, Tensor]:
     model, training = learner.model, learner.model.training
     seed = fold_seed(learner.seed, learner.task.id)
     model.eval()
     try:
+        if how.get("labels") == "auto":
+            how["labels"] = _affordable(learner, loader)
         return fisher_diagonal(model, _rows(learner, loader, samples), forward=forward, seed=seed, **how)
     finally:
         model.train(training)

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from pyfast_mmcl._errors import InputError, UnknownNameError
+from pyfast_mmcl.train import Part
 from pyfast_mmcl.train.importance import check_labels, fisher, output_sensitivity
+from pyfast_mmcl.train.parts import CrossEntropy
 from tests.continual.regularization.truth import (
     every_label,
     fitted,
@@ -126,6 +128,22 @@ def test_clamp_and_mode(learner):
     learner.model.train()
     values = fisher(learner, learner.task_loader(), clamp=1e-5)
     assert max(float(v.max()) for v in values.values()) == pytest.approx(1e-5) and learner.model.training
+
+
+def test_batch_norm_and_dropout_are_in_evaluation_mode_and_stay_as_they_were():
+    class Normalise(Part):
+        def before_task(self, learner, task):
+            if task.id == 0:
+                width = learner.model.fusion.linear.out_features
+                layers = (learner.model.fusion.linear, torch.nn.BatchNorm1d(width), torch.nn.Dropout(0.5))
+                learner.model.fusion.linear = torch.nn.Sequential(*layers)
+
+    run = fitted(small_stream(), [Normalise(), CrossEntropy()])
+    run.model.train()
+    buffers = [b.clone() for b in run.model.buffers()]
+    loader = run.task_loader()
+    assert_near(fisher(run, loader), one_by_one(run.model, loader, every_label))
+    assert run.model.training and all(map(torch.equal, buffers, run.model.buffers()))
 
 
 def test_unknown_estimators_are_named():
