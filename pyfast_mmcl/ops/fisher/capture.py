@@ -76,13 +76,15 @@ class Capture(TorchFunctionMode):
     def _tap(self, call: Call, result: Any, tensors: list[Tensor]) -> Any:
         """``result`` with a hook on every floating tensor; one that needs no gradient yet becomes the graph's start."""
         inputs = {id(t) for t in tensors}
+        several = len(list(tensors_in(result))) > 1
         tapped: list[Tensor] = []
 
         def tap(x: Any) -> Any:
             if not isinstance(x, Tensor) or not x.is_floating_point():
                 return x
-            if x.requires_grad and x._is_view() and id(x) not in inputs:
-                # an operation in place on a view would lead the gradient past the view's own node
+            if x.requires_grad and (several or x._is_view()) and id(x) not in inputs:
+                # a node of its own: an operation in place on a view would lead the gradient past the view's node, and
+                # one of several results may be a step on the way to another
                 x = torch.ops.aten._unsafe_view(x, x.shape)
             if not x.requires_grad:
                 x = _Start.apply(x if id(x) in inputs else x.detach(), self.anchor)

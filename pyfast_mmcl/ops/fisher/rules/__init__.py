@@ -6,6 +6,7 @@
 | convolutions of 1, 2 and 3 dimensions               | conv.py       |
 | layer, group, instance, RMS and fixed batch norm    | norm.py       |
 | embedding tables                                    | embedding.py  |
+| LSTM, GRU, RNN and their cells                      | recurrent.py  |
 | tokens, position embeddings, scales that broadcast  | elementwise.py|
 | anything else, one function at a time, by vmap      | fallback.py   |
 """
@@ -25,6 +26,7 @@ from .embedding import embedding
 from .fallback import fallback
 from .linear import addmm, linear, matmul
 from .norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from .recurrent import cell, recurrent
 
 Rule = Callable[[Call, list[Tensor | None]], Iterable[tuple[Shared, Contribution]] | None]
 
@@ -44,6 +46,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("__truediv__", "pow", "lerp", "where", "maximum", "minimum", *IN_PLACE), broadcast),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), broadcast),
     **dict.fromkeys(("repeat", "tile"), repeat),
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), recurrent),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), cell),
 }
 
 
