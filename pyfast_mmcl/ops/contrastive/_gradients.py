@@ -50,12 +50,16 @@ class _Known(torch.autograd.Function):
         value, grads = compute(ctx.needs_input_grad[2:])
         kept = [g if need else None for g, need in zip(grads, ctx.needs_input_grad[2:], strict=True)]
         ctx.save_for_backward(*kept, *(x for x in inputs if isinstance(x, Tensor)))
-        ctx.count, ctx.dtypes = len(inputs), [getattr(x, "dtype", None) for x in inputs]
+        ctx.count = len(inputs)
+        ctx.kinds = [(x.dtype, x.shape) if isinstance(x, Tensor) else None for x in inputs]
         return value
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         kept, tensors = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         with torch.no_grad():
-            grads = [k if k is None else (k * g).to(dtype) for k, dtype in zip(kept, ctx.dtypes, strict=True)]
+            grads = [
+                None if k is None else (k * g).to(kind[0]).reshape(kind[1])
+                for k, kind in zip(kept, ctx.kinds, strict=True)
+            ]
         return (None, None, *once(ctx.op, (*tensors, g), grads))

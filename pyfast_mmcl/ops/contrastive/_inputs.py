@@ -116,16 +116,24 @@ def labels_of(labels: Any, n: int, m: int, device: torch.device) -> tuple[Tensor
 
 def integers(x: Any, name: str, n: int, device: torch.device) -> Tensor:
     """``x`` as int64 [N] on ``device``; numbers with a fraction are a mistake."""
-    if not isinstance(x, Tensor):
-        x = torch.as_tensor(np.asarray(x))
+    x = _numbers(x, name, n, "integers")
     if x.is_floating_point() or x.is_complex() or x.ndim != 1 or x.shape[0] != n:
         raise InputError(f"{name}: expected integers of shape [{n}], got {x.dtype} of shape {list(x.shape)}.")
     return x.detach().to(device=device, dtype=torch.int64)
 
 
+def _numbers(x: Any, name: str, n: int, what: str) -> Tensor:
+    if isinstance(x, Tensor):
+        return x
+    array = np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name}: expected {what} of shape [{n}], got {type(x).__name__} of dtype {array.dtype}.")
+    return torch.as_tensor(array)
+
+
 def weights_of(weights: Any, name: str, n: int, device: torch.device) -> Tensor:
     """Weights float64 [N]; they are constants."""
-    w = weights if isinstance(weights, Tensor) else torch.as_tensor(np.asarray(weights))
+    w = _numbers(weights, name, n, "numbers")
     if w.is_complex() or w.ndim != 1 or w.shape[0] != n:
         raise InputError(f"{name}: expected numbers of shape [{n}], got {w.dtype} of shape {list(w.shape)}.")
     if w.requires_grad:

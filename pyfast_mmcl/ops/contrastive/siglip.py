@@ -109,7 +109,8 @@ def _scaled(
     backend: str,
     needed: Sequence[bool],
 ) -> tuple[Tensor, list[Tensor | None]]:
-    # The value and the gradients for x, y, scale and bias that are needed.
+    # The value and the gradients for x, y, scale and bias that are needed; those of the numbers come by way of a side.
+    numbers = needed[2] or needed[3]
     loss, *grads = siglip_pass(
         x,
         y,
@@ -117,7 +118,7 @@ def _scaled(
         inputs.number(bias),
         row_ids=ids[0],
         col_ids=ids[1],
-        need_a=needed[0],
+        need_a=needed[0] or (numbers and not needed[1]),
         need_b=needed[1],
         precision=precision,
         backend=backend,
@@ -141,7 +142,8 @@ def _by_operator(
 ) -> Tensor:
     scale, bias = inputs.as_scalar_tensor(scale, x), inputs.as_scalar_tensor(bias, x)
     need = torch.is_grad_enabled()
-    need_a, need_b = need and x.requires_grad, need and y.requires_grad
+    need_b = need and y.requires_grad
+    need_a = need and (x.requires_grad or ((scale.requires_grad or bias.requires_grad) and not need_b))
     return torch.ops.pyfast_mmcl.siglip(x, y, scale, bias, *ids, part, precision, backend, need_a, need_b)[0]
 
 
@@ -160,8 +162,10 @@ def _registered(
     need_b: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The form that torch.compile sees: the value with its gradients, empty where they are not needed."""
-    needed = (need_a, need_b, True, True)
+    needed = (need_a, need_b, need_a or need_b, need_a or need_b)
     value, grads = _scaled(a, b, scale, bias, (row_ids, col_ids), part, precision, backend, needed)
+    for i, number in ((2, scale), (3, bias)):
+        grads[i] = torch.zeros_like(number) if grads[i] is None else grads[i]
     return (value, *(a.new_empty(0, dtype=value.dtype) if g is None else g for g in grads))
 
 
