@@ -16,20 +16,20 @@ from ._gradients import once
 from ._inputs import number
 from ._pairs import Pull
 from ._ring_passes import Ring, ring_grads, ring_siglip, ring_stats
+from ._ring_self import self_grads, self_stats
 from ._softmax import _losses as losses_of
 from ._softmax import _pull as pull_of
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What `RingRows` computes."""
+    """What `RingRows` and `RingSelf` compute."""
 
     ring: Ring
     rows: bool  # losses of the rows are wanted
     cols: bool
     row_share: Tensor | None  # float64 [N]: 1/|P(i)| over all ranks; None: one positive each
     col_share: Tensor | None  # float64 [M]
-    symmetric: bool = False  # both sides are the same rows: the columns' part of the gradient belongs to the rows
     scale_gradient: str = "mean"  # of the shares over the ranks, or "sum"; "share": that of the own pairs
 
 
@@ -55,17 +55,40 @@ class RingRows(torch.autograd.Function):
         a, b, *kept = ctx.saved_tensors
         s: Sides = ctx.sides
         row = _pull(kept[:2], g_row, s.row_share) if s.rows else None
-        col = row if s.symmetric else _pull(kept[-2:], g_col, s.col_share) if s.cols else None
+        col = _pull(kept[-2:], g_col, s.col_share) if s.cols else None
         need_a, need_b, need_scale = ctx.needs_input_grad[1:4]
         with torch.no_grad():
             da, db, dscale = ring_grads(s.ring, a, b, ctx.scale, row, col, need_a=need_a, need_b=need_b)
-            if s.symmetric:
-                dscale = dscale / 2  # every pair was met from both of its ends
             if need_scale:
                 dscale = _spread(s.ring, dscale, s.scale_gradient)
             grads = (_like(da, a), _like(db, b), _like(dscale, ctx.like) if need_scale else None)
         upstream = [g for g in (g_row, g_col) if g is not None]
         return (None, *once(ctx.op, (a, b, *upstream), grads), None)
+
+
+class RingSelf(torch.autograd.Function):
+    """(z [N, D], scale) → losses of the own rows [N] over the rows of all ranks but themselves, float64."""
+
+    @staticmethod
+    def forward(ctx: Any, op: str, z: Tensor, scale: Any, sides: Sides) -> Tensor:
+        """Half a turn for the statistics."""
+        ctx.op, ctx.sides, ctx.scale, ctx.like = op, sides, number(scale), scale
+        row = self_stats(sides.ring, z, ctx.scale)
+        losses = losses_of(row, sides.row_share)
+        ctx.save_for_backward(z, row.max, row.sum)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        """Half a turn more."""
+        z, *kept = ctx.saved_tensors
+        need_z, need_scale = ctx.needs_input_grad[1:3]
+        with torch.no_grad():
+            dz, dscale = self_grads(ctx.sides.ring, z, ctx.scale, _pull(kept, g, ctx.sides.row_share), need_z)
+            if need_scale:
+                dscale = _spread(ctx.sides.ring, dscale, ctx.sides.scale_gradient)
+            grads = (_like(dz, z), _like(dscale, ctx.like) if need_scale else None)
+        return (None, *once(ctx.op, (z, g), grads), None)
 
 
 class RingSigLIP(torch.autograd.Function):

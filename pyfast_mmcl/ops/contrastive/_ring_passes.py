@@ -56,7 +56,7 @@ class Ring:
 def ring_stats(ring: Ring, a: Tensor, b: Tensor, scale: Any, *, rows: bool, cols: bool) -> tuple[Side | None, ...]:
     """Row statistics of the own rows [N] over all columns, column statistics of the own columns [M] over all rows."""
     row: Side | None = None
-    follower = Follower(ring.wire, _merge_sides)
+    follower = Follower(ring.wire, merge_sides)
     for owner, block in ring.wire.circulate(ring.padded_all([b, ring.col_ids])):
         columns, ids = ring.cut(block, owner)
         part, part_cols = _pairs.pair_stats(
@@ -76,7 +76,7 @@ def ring_grads(
     pulled = [col.max, col.coef, col.pos] if col is not None else []
     da: Tensor | None = None
     dscale = torch.zeros((), dtype=torch.float64, device=a.device)
-    follower = Follower(ring.wire, _add)
+    follower = Follower(ring.wire, add_sums)
     for owner, block in ring.wire.circulate(ring.padded_all([b, ring.col_ids, *pulled])):
         columns, ids, *side = ring.cut(block, owner)
         part_a, part_b, part_scale = _pairs.pair_grads(
@@ -105,7 +105,7 @@ def ring_siglip(
     """Sum of softplus(−y·s) over the own rows and all columns, with da, db as in `ring_grads`, dscale and dbias."""
     sums = torch.zeros(3, dtype=torch.float64, device=a.device)  # loss, dscale, dbias
     da: Tensor | None = None
-    follower = Follower(ring.wire, _add)
+    follower = Follower(ring.wire, add_sums)
     for owner, block in ring.wire.circulate(ring.padded_all([b, ring.col_ids])):
         columns, ids = ring.cut(block, owner)
         loss, part_a, part_b, dscale, dbias = _pairs.siglip_pass(
@@ -129,10 +129,12 @@ def ring_siglip(
     return sums[0], da, db, sums[1], sums[2]
 
 
-def _merge_sides(held: list[Tensor], part: list[Tensor]) -> list[Tensor]:
+def merge_sides(held: list[Tensor], part: list[Tensor]) -> list[Tensor]:
+    """Statistics of the same rows over two sets of columns, as they travel."""
     merged = _pairs.merge(Side(*held), Side(*part))
     return [merged.max, merged.sum, merged.pos]
 
 
-def _add(held: list[Tensor], part: list[Tensor]) -> list[Tensor]:
+def add_sums(held: list[Tensor], part: list[Tensor]) -> list[Tensor]:
+    """Gradients of the same rows from two ranks, as they travel."""
     return [x.add_(y) for x, y in zip(held, part, strict=True)]

@@ -26,8 +26,6 @@ class Wire:
         self.group = check_group(process_group)
         self.rank = dist.get_rank(self.group)
         self.world = dist.get_world_size(self.group)
-        self.right = (self.rank + 1) % self.world
-        self.left = (self.rank - 1) % self.world
         self._backends = _backends(self.group)
 
     @property
@@ -49,25 +47,30 @@ class Wire:
                 'initialise torch.distributed with "cpu:gloo,cuda:nccl".'
             )
 
-    def shift(self, tensors: Sequence[Tensor], channel: int) -> Shift:
-        """Start sending ``tensors`` to the right; equal shapes come from the left."""
+    def shift(self, tensors: Sequence[Tensor], channel: int, places: int = 1) -> Shift:
+        """Start sending ``tensors`` that many ``places`` to the right; equal shapes come from as far left."""
         device = tensors[0].device
         if self.world == 1:
             return Shift([], tensors, list(tensors), device)
         outgoing = [t.to(self.place(device)).contiguous() for t in tensors]
         incoming = [torch.empty_like(t) for t in outgoing]
+        there, here = (self.rank + places) % self.world, (self.rank - places) % self.world
         operations = []
         for i, (out, into) in enumerate(zip(outgoing, incoming, strict=True)):
             tag = channel * _CHANNEL + i
-            operations.append(dist.P2POp(dist.isend, out, group=self.group, tag=tag, group_peer=self.right))
-            operations.append(dist.P2POp(dist.irecv, into, group=self.group, tag=tag, group_peer=self.left))
+            operations.append(dist.P2POp(dist.isend, out, group=self.group, tag=tag, group_peer=there))
+            operations.append(dist.P2POp(dist.irecv, into, group=self.group, tag=tag, group_peer=here))
         return Shift(dist.batch_isend_irecv(operations), outgoing, incoming, device)
 
-    def circulate(self, tensors: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
-        """(owner, its tensors) of every rank, own first; the next block travels while the caller works on this one."""
+    def circulate(self, tensors: Sequence[Tensor], steps: int | None = None) -> Iterator[tuple[int, list[Tensor]]]:
+        """(owner, its tensors) of every rank, own first; the next block travels while the caller works on this one.
+
+        ``steps``: how many ranks to meet, all by default.
+        """
+        steps = self.world if steps is None else steps
         current = list(tensors)
-        for step in range(self.world):
-            pending = self.shift(current, _BLOCKS) if step + 1 < self.world else None
+        for step in range(steps):
+            pending = self.shift(current, _BLOCKS) if step + 1 < steps else None
             yield (self.rank - step) % self.world, current
             if pending is not None:
                 current = pending.wait()
@@ -107,14 +110,17 @@ class Follower:
         self._wire, self._merge = wire, merge
         self._pending: Shift | None = None
 
-    def add(self, part: list[Tensor]) -> None:
-        """Merge this rank's part for the block in hand and send the sum after the block."""
+    def add(self, part: list[Tensor], behind: int | None = None) -> None:
+        """Merge this rank's part for the block in hand and send the sum after the block.
+
+        ``behind``: the sum is whole, and its owner stands that many places behind.
+        """
         if self._pending is not None:
             part = self._merge(self._pending.wait(), part)
-        self._pending = self._wire.shift(part, _SUMS)
+        self._pending = self._wire.shift(part, _SUMS, 1 if behind is None else -behind)
 
     def home(self) -> list[Tensor]:
-        """The whole of the own block; call it after one `add` per rank."""
+        """The whole of the own block, once every rank that meets it has added its part."""
         return self._pending.wait()
 
 

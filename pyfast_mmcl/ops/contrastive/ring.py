@@ -29,7 +29,7 @@ from torch import Tensor
 from ..._errors import InputError
 from . import _inputs as inputs
 from ._ring_agree import Shares, agree
-from ._ring_autograd import RingRows, RingSigLIP, Sides, SumOverRanks
+from ._ring_autograd import RingRows, RingSelf, RingSigLIP, Sides, SumOverRanks
 from ._ring_inputs import Options, Own, read_pair, read_rows, read_weights
 from ._ring_passes import Ring
 from ._ring_wire import Wire, pad
@@ -113,8 +113,8 @@ def nt_xent_ring(
 ) -> Any:
     """`nt_xent` of the rows of all ranks: z [2N, D] holds both views of this rank's N examples, rows i and i + N.
 
-    Other arguments, gradients and errors as `info_nce_ring`. Only rows travel, no gradients: two rows of two ranks are
-    compared on both.
+    Other arguments, gradients and errors as `info_nce_ring`. Every pair of ranks is met once, in half a turn of the
+    ring; only with an even number of ranks do the two that face each other both work on their pair.
     """
     options = Options(reduction, precision, backend, gradient_factor, scale_gradient)
     wire = Wire(process_group)
@@ -233,7 +233,7 @@ def _two_sides(
         col_counts = inputs.count_positives(col_ids, _all_ids(wire, row_ids, shares.rows))
     ring = Ring(wire, shares, row_ids, col_ids, False, own.precision, options.backend)
     rows, cols = direction != "ba", direction != "ab"
-    sides = Sides(ring, rows, cols, share(row_counts), share(col_counts), False, options.scale_gradient)
+    sides = Sides(ring, rows, cols, share(row_counts), share(col_counts), options.scale_gradient)
     return sides, (row_counts, col_counts)
 
 
@@ -242,9 +242,9 @@ def _among_rows(
 ) -> Tensor:
     """Rows compared among themselves, each left out of its own sum."""
     ring = Ring(wire, shares, ids, ids, True, own.precision, options.backend)
-    sides = Sides(ring, True, False, share(counts), None, True, options.scale_gradient)
-    losses = RingRows.apply(op, own.a, own.b, own.scale, sides)
-    return _reduce(ring, own, losses, (counts, None), options)
+    sides = Sides(ring, True, False, share(counts), None, options.scale_gradient)
+    losses = RingSelf.apply(op, own.a, own.scale, sides)
+    return _reduce(ring, own, (losses, None), (counts, None), options)
 
 
 def _reduce(

@@ -263,3 +263,12 @@ def over_nccl(group: dist.ProcessGroup, case: Case) -> dict[str, np.ndarray] | N
         return None
     torch.cuda.set_device(dist.get_rank())
     return on_rank(nccl, case)
+
+
+def only_the_scale_learns(group: dist.ProcessGroup, case: Case) -> np.ndarray:
+    """The scale's gradient where the rows are constants."""
+    p = share(case, dist.get_rank(group))
+    scale = torch.tensor(case.scale, dtype=torch.float64, requires_grad=True)
+    leaves = [p.a, p.b, scale, torch.tensor(-3.0)]
+    value = _call(contrastive, "", case, p, leaves, {"process_group": group})
+    return torch.autograd.grad(value, scale)[0].numpy()

@@ -9,7 +9,7 @@ from tests.ops.contrastive import ring_jobs as jobs
 from tests.ops.contrastive.ring_jobs import Case
 from tests.processes import pool
 
-GROUPS = {2: (0, 1), 4: (0, 1, 2, 3)}
+GROUPS = {2: (0, 1), 3: (0, 2, 3), 4: (0, 1, 2, 3)}
 EQUAL, UNEVEN, EMPTY, PRIME = (4, 4, 4, 4), (1, 5, 2, 3), (3, 0, 5, 0), (17, 31, 2, 13)
 MEAN, SUM, NONE = ((), (("reduction", "sum"),), (("reduction", "none"),))
 AB, BA = (("direction", "ab"),), (("direction", "ba"),)
@@ -48,7 +48,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("world", (2, 4))
+@pytest.mark.parametrize("world", (2, 3, 4))
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.op}-{sum(c.rows)}x{sum(c.cols)}-{c.labels}-{c.options}")
 def test_value_and_gradients_are_those_of_one_process(case, world):
     case = trimmed(case, world)
@@ -149,6 +149,18 @@ def test_frozen_sides_get_no_gradient_and_need_none():
     answers = pool().run(jobs.frozen, GROUPS[4], *[(Case("info_nce", UNEVEN, UNEVEN),)] * 4)
     truth = jobs.in_one_process(Case("info_nce", UNEVEN, UNEVEN))
     np.testing.assert_allclose(np.concatenate(answers), truth["a"], rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("world", (2, 3, 4))
+@pytest.mark.parametrize("op", ("info_nce", "nt_xent", "sup_con", "siglip"))
+@pytest.mark.parametrize("dtype", ("float64", "float32"))
+def test_rows_that_are_constants_leave_the_scale_its_gradient(op, dtype, world):
+    rows = (4, 6, 0, 2)[:world]
+    case = Case(op, rows, rows, dtype, labels=3 if op == "sup_con" else 0)
+    ranks = (0, 1, 2, 3)[:world]
+    answers = pool().run(jobs.only_the_scale_learns, ranks, *[(case,)] * world)
+    truth = float(jobs.in_one_process(case)["scale"])
+    assert float(sum(answers)) == pytest.approx(truth, rel=1e-12 if dtype == "float64" else 1e-4, abs=1e-7)
 
 
 def test_ddp_averages_to_the_gradient_of_the_global_loss():
