@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-WORLD = 4
+WORLD = 6
 TIMEOUT_S = 60
 
 

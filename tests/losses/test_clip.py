@@ -11,10 +11,10 @@ from pyfast_mmcl.losses import ClipLoss, SigLipLoss
 from pyfast_mmcl.models.open_clip_import import load_open_clip
 from tests.check import raises_sentence
 from tests.losses import rank_jobs as jobs
-from tests.processes import pool
+from tests.processes import WORLD, pool
 
 PAIRS = [(ClipLoss, "ClipLoss"), (SigLipLoss, "SigLipLoss")]
-RANKS = (0, 1, 2, 3)  # all of them: open_clip knows the default process group only
+RANKS = tuple(range(WORLD))  # all of them: open_clip knows the default process group only
 
 
 def theirs(name: str) -> type:
@@ -114,5 +114,5 @@ def test_errors():
 
 
 def test_a_rank_that_is_not_the_processs_own():
-    for answer in pool().run(jobs.wrong_rank, RANKS, (), (), (), ()):
+    for answer in pool().run(jobs.wrong_rank, RANKS, *[()] * WORLD):
         assert isinstance(answer, InputError) and "rank and world_size" in str(answer)

@@ -213,7 +213,7 @@ def no_group(group: dist.ProcessGroup) -> None:
 
 
 def outside(group: dist.ProcessGroup) -> float:
-    """Two of four ranks form a group, all four call."""
+    """Two of all ranks form a group, all of them call."""
     pair = dist.new_group([0, 1])
     return float(contrastive.nt_xent(torch.eye(4), 2.0, process_group=pair))
 
@@ -258,7 +258,7 @@ def device_not_carried(group: dist.ProcessGroup) -> None:
 def over_nccl(group: dist.ProcessGroup, case: Case) -> dict[str, np.ndarray] | None:
     """`on_rank` in an NCCL group of as many ranks as there are GPUs; the other ranks have nothing to say."""
     ranks = list(range(len(case.rows)))
-    nccl = dist.new_group(ranks, backend="nccl")
+    nccl = dist.new_group(ranks, backend="nccl", use_local_synchronization=True)
     if dist.get_rank() not in ranks:
         return None
     torch.cuda.set_device(dist.get_rank())

@@ -59,6 +59,18 @@ def test_value_and_gradients_are_those_of_one_process(case, world):
         np.testing.assert_allclose(gradient, truth[name], rtol=1e-11, atol=1e-14 * case.scale, err_msg=name)
 
 
+@pytest.mark.parametrize("world", (5, 6))
+@pytest.mark.parametrize("op", ("info_nce", "nt_xent", "sup_con", "siglip"))
+def test_more_ranks_than_one_hop_reaches(op, world):
+    rows = (2, 4, 0, 6, 2, 4)[:world]
+    case = Case(op, rows, rows, labels=3 if op == "sup_con" else 0, seed=5)
+    answers, truth = run(case, tuple(range(world))), jobs.in_one_process(case)
+    assert len({answer["value"].item() for answer in answers}) == 1
+    np.testing.assert_allclose(answers[0]["value"], truth["value"], rtol=1e-13)
+    for name, gradient in jobs.joined(answers).items():
+        np.testing.assert_allclose(gradient, truth[name], rtol=1e-11, atol=1e-13, err_msg=name)
+
+
 PER_ROW = [
     Case("info_nce", UNEVEN, UNEVEN, options=NONE),
     Case("info_nce", UNEVEN, EMPTY, labels=4, options=AB + NONE),
