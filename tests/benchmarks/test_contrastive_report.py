@@ -46,6 +46,8 @@ def test_gradients_do_not_count_as_extra_memory():
     # eager: 216 − 16 = 200 MiB beyond its gradients, 5 % of it are 10; ours: 20 − 16 = 4.
     assert verdicts(rows())[goals.MEMORY].worst == pytest.approx(0.4)
     assert verdicts(rows(extra_mib=27.0))[goals.MEMORY].word.startswith("miss")
+    thrifty = row("open_clip", who.OPEN_CLIP, 0.6, extra_mib=66.0)  # slower than eager, 50 MiB beyond its gradients
+    assert verdicts([*rows(), thrifty])[goals.MEMORY].worst == pytest.approx(1.6)
 
 
 def test_goals_of_a_gpu_take_rows_of_a_gpu_only():

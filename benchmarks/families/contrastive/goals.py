@@ -62,15 +62,18 @@ def beyond_gradients(row: dict) -> float | None:
 
 
 def _memory(groups: list[list[dict]]) -> list[Verdict]:
-    """1 is the bound, smaller is better."""
+    """1 is the bound, smaller is better; eager is whichever of its kind needs least."""
     cpu, gpu = [], []
     for group in groups:
-        ours, eager = fastest(group, (who.OURS,), "one-shot"), fastest(group, (who.EAGER,))
-        if ours is None or ours["extra_mib"] is None:
+        ours = fastest(group, (who.OURS,), "one-shot")
+        share = beyond_gradients(ours) if ours else None
+        if share is None:
             continue
-        if _CLIP(group[0]) and eager is not None and eager["extra_mib"] is not None:
-            cpu.append(beyond_gradients(ours) / (0.05 * beyond_gradients(eager)))
+        eager = [beyond_gradients(row) for row in group if row["median_s"] and row["role"] in EAGER]
+        eager = [mib for mib in eager if mib]
+        if _CLIP(group[0]) and eager:
+            cpu.append(share / (0.05 * min(eager)))
         if _at("info_nce", 32_768, 32_768, gpu=True)(group[0]):
-            gpu.append(beyond_gradients(ours) / (0.3 * 1000**3 / 2**20))
+            gpu.append(share / (0.3 * 1000**3 / 2**20))
     pairs = ((MEMORY, cpu), (GPU_MEMORY, gpu))
     return [verdict(text, "one-shot", 1.0, shares, smaller_is_better=True) for text, shares in pairs if shares]
