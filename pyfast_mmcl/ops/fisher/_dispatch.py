@@ -8,6 +8,8 @@ float64, and a float64 accumulator: torch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,29 @@ def native_usable(out: Tensor, *tensors: Tensor) -> tuple[bool, str]:
     if out.dtype != torch.float32:
         return False, f"compiled for float32 sums; {out.dtype} runs on the torch reference"
     return _native_fisher.usable(out, *tensors)
+
+
+def penalty_candidates(
+    params: Sequence[Tensor], anchors: Sequence[Tensor], weights: Sequence[Tensor]
+) -> list[Candidate]:
+    """The preference list for a penalty of these lists."""
+
+    def usable() -> tuple[bool, str]:
+        kept = [*anchors, *weights]
+        if any(t.dtype != torch.float32 for t in kept):
+            return False, "compiled for float32 anchors and weights"
+        if not all(t.is_contiguous() for t in (*params, *kept)):
+            return False, "compiled for contiguous tensors"
+        return _native_fisher.usable(*params)
+
+    return [Candidate("native", usable), Candidate("torch", lambda: (True, ""))]
+
+
+def penalty_backend(
+    requested: str, params: Sequence[Tensor], anchors: Sequence[Tensor], weights: Sequence[Tensor]
+) -> str:
+    """The backend word that runs a penalty; BackendError when the requested one cannot."""
+    return choose("quadratic_penalty", requested, penalty_candidates(params, anchors, weights))
 
 
 def backend_for(op: str, requested: str, out: Tensor, g: Tensor, a: Tensor) -> str:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import BackendError, InputError
 from pyfast_mmcl.ops.fisher import fold_quadratics, quadratic_penalty
 from tests.check import assert_same_bits, raises_sentence
 
@@ -78,6 +78,30 @@ def test_gradient_has_the_same_bits_on_any_number_of_threads():
         found.append((value.detach(), torch.autograd.grad(value, [p])[0]))
     for x, y in zip(*found, strict=True):
         assert_same_bits(x, y)
+
+
+def test_native_and_torch_agree_and_a_named_backend_does_not_fall_back():
+    params, anchors, weights = lists(torch.float32)
+    params = [p.requires_grad_() for p in params]
+    found = []
+    for backend in ("torch", "native"):
+        value = quadratic_penalty(params, anchors, weights, 3.0, backend=backend)
+        found.append((value, *torch.autograd.grad(value, params)))
+    for x, y in zip(*found, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
+    with raises_sentence(BackendError, "float64"):
+        quadratic_penalty(params[0].double(), anchors[0], weights[0], backend="native")
+    with raises_sentence(BackendError, "contiguous"):
+        quadratic_penalty(params[0], anchors[0].t().contiguous().t(), weights[0], backend="native")
+    with raises_sentence(BackendError, "triton"):
+        quadratic_penalty(params[0], anchors[0], weights[0], backend="triton")
+
+
+def test_gradient_twice():
+    p, a, w = torch.randn(9, requires_grad=True), torch.randn(9), torch.rand(9)
+    value = quadratic_penalty(p, a, w, 3.0)
+    first = torch.autograd.grad(value, [p], retain_graph=True)[0].clone()
+    assert_same_bits(torch.autograd.grad(value, [p])[0], first)
 
 
 def test_errors():
