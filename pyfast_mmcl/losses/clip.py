@@ -61,9 +61,13 @@ class _OpenClipLoss(nn.Module):
             )
         return group
 
-    def options(self) -> dict[str, Any]:
-        """Keywords of the op."""
-        return {"precision": self.precision, "backend": self.backend}
+    def options(self, features: Tensor) -> dict[str, Any]:
+        """Keywords of the op; under bfloat16 autocast, products are of bfloat16 as open_clip's are."""
+        precision, device = self.precision, features.device.type
+        lowered = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+        if precision == "auto" and lowered and features.dtype == torch.float32:
+            precision = "bfloat16"
+        return {"precision": precision, "backend": self.backend}
 
 
 class ClipLoss(_OpenClipLoss):
@@ -90,7 +94,7 @@ class ClipLoss(_OpenClipLoss):
         cache_labels: accepted and without effect, there are no labels to keep.
         rank, world_size: of this process; 0 and 1.
         use_horovod: not supported.
-        precision, backend: as `ops.contrastive.info_nce`.
+        precision, backend: as `ops.contrastive.info_nce`; "auto" under bfloat16 autocast is "bfloat16".
         process_group: default None, torch.distributed.group.WORLD.
 
     Called with image_features [N, D], text_features [N, D] (unit rows), logit_scale (0-d, already exp), logit_bias
@@ -130,7 +134,7 @@ class ClipLoss(_OpenClipLoss):
     ) -> Tensor | dict[str, Tensor]:
         rows = (image_features, text_features, logit_scale)
         if self.world_size == 1:
-            loss = info_nce(*rows, **self.options())
+            loss = info_nce(*rows, **self.options(image_features))
         elif self.local_loss:
             loss = self._own_rows(*rows)
         else:
@@ -140,7 +144,7 @@ class ClipLoss(_OpenClipLoss):
                 process_group=self.group(),
                 gradient_factor=convention[0],
                 scale_gradient=convention[1],
-                **self.options(),
+                **self.options(image_features),
             )
         if logit_bias is not None:
             # A constant cancels in both softmaxes; DDP wants to see that the parameter was used.
@@ -149,7 +153,7 @@ class ClipLoss(_OpenClipLoss):
 
     def _own_rows(self, image: Tensor, text: Tensor, scale: Tensor | float) -> Tensor:
         """Mean over the own images and the own texts, each against all ranks' rows of the other side."""
-        options = {"process_group": self.group(), **self.options()}
+        options = {"process_group": self.group(), **self.options(image)}
         if self.gather_with_grad:
             rows, cols = info_nce_rows_ring(image, text, scale, scale_gradient="mean", **options)
         else:
@@ -175,7 +179,7 @@ class SigLipLoss(_OpenClipLoss):
         dist_impl: "bidir", "shift", "reduce" or "gather" of open_clip; one ring serves for all of them.
         bidir, chunk_size, use_horovod: arguments of other versions of open_clip. bidir and chunk_size change how
             open_clip computes, not what, and are without effect; use_horovod is not supported.
-        precision, backend: as `ops.contrastive.siglip`.
+        precision, backend: as `ops.contrastive.siglip`; "auto" under bfloat16 autocast is "bfloat16".
         process_group: default None, torch.distributed.group.WORLD.
 
     Called with image_features [N, D], text_features [N, D] (unit rows), logit_scale (0-d, already exp), logit_bias
@@ -219,8 +223,8 @@ class SigLipLoss(_OpenClipLoss):
     ) -> Tensor | dict[str, Tensor]:
         rows = (image_features, text_features, logit_scale, 0.0 if logit_bias is None else logit_bias)
         if self.world_size == 1:
-            loss = siglip(*rows, **self.options())
+            loss = siglip(*rows, **self.options(image_features))
         else:
             own = {"reduction": "own", "scale_gradient": "share"}
-            loss = siglip_ring(*rows, process_group=self.group(), **own, **self.options())
+            loss = siglip_ring(*rows, process_group=self.group(), **own, **self.options(image_features))
         return {"contrastive_loss": loss} if output_dict else loss

@@ -9,7 +9,7 @@ import torch
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.losses import ClipLoss, SigLipLoss
 from pyfast_mmcl.models.open_clip_import import load_open_clip
-from tests.check import raises_sentence
+from tests.check import assert_no_worse, raises_sentence
 from tests.losses import rank_jobs as jobs
 from tests.processes import WORLD, pool
 
@@ -43,6 +43,20 @@ def test_one_process(ours, name, dtype):
         tolerance = {"rtol": 1e-12, "atol": 1e-14} if dtype == torch.float64 else {"rtol": 2e-5, "atol": 2e-6}
         for key in other:
             np.testing.assert_allclose(own[key], other[key], err_msg=f"{key} of {n}", **tolerance)
+
+
+@pytest.mark.parametrize(("ours", "name"), PAIRS)
+def test_under_autocast(ours, name):
+    given = jobs.inputs(65, 0, torch.float32)
+    truth = jobs.answer(theirs(name)(), *(x.double() for x in given))
+    whole = jobs.answer(ours(), *given)
+    with torch.autocast("cpu", torch.bfloat16):
+        own, other = jobs.answer(ours(), *given), jobs.answer(theirs(name)(), *given)
+        kept = jobs.answer(ours(precision="float32"), *given)
+    for key in truth:
+        assert_no_worse(own[key], other[key], truth[key], atol=2e-3 * np.abs(truth[key]).max())
+        assert np.array_equal(kept[key], whole[key])
+    assert not np.array_equal(own["image"], whole["image"])
 
 
 @pytest.mark.parametrize(("ours", "name"), PAIRS)
