@@ -172,6 +172,11 @@ def test_frozen_encoders_can_be_given():
     assert all(abs(float(x.norm()) - 1) < 1e-5 for x in part.embeddings_[1].values())
 
 
+def test_a_run_with_own_encoders_is_told_by_their_name():
+    learner = make(small_stream(), "tir", embed=raw_means)
+    assert learner.method.hyper["embed"] == "raw_means" and learner.method.hyper["importance"] == "mas"
+
+
 def test_mistakes_are_named():
     with pytest.raises(UnknownNameError, match="exact"):
         SimilarityInformed(1.0, importance="exakt")
