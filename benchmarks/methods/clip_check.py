@@ -17,13 +17,24 @@ Features = tuple[Tensor, Tensor, Tensor]  # both sides [B, D] and the scale, 0-d
 
 @dataclass(frozen=True)
 class LossCheck:
-    """A loss on given features: value, gradient, their errors against float64, seconds for forward and backward."""
+    """A loss on given features: value, gradient, the gaps to float64, seconds for forward and backward."""
 
     loss: float
     gradient: list[Tensor]
-    loss_error: float
-    gradient_error: float
+    error: Gap
     seconds: float
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far two evaluations are apart: loss and scale (its gradient passes through zero) absolute, features relative.
+
+    features: largest difference of the gradients of both sides, relative to the largest entry of the side's.
+    """
+
+    loss: float
+    features: float
+    scale: float
 
 
 def exact_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
@@ -41,13 +52,15 @@ def check(loss: Loss, features: Features) -> LossCheck:
     seconds = time.perf_counter() - start
     exact = [x.double().requires_grad_() for x in features]
     truth = exact_loss(*exact)
-    error = gradient_gap(gradient, list(torch.autograd.grad(truth, exact)))
-    return LossCheck(value.item(), gradient, abs(value.item() - truth.item()), error, seconds)
+    error = gap(value.item(), gradient, truth.item(), list(torch.autograd.grad(truth, exact)))
+    return LossCheck(value.item(), gradient, error, seconds)
 
 
-def gradient_gap(a: list[Tensor], b: list[Tensor]) -> float:
-    """Largest difference of two gradients, relative to the largest entry of the second, tensor by tensor."""
-    return max(float((x.double() - y.double()).abs().max() / y.abs().max()) for x, y in zip(a, b, strict=True))
+def gap(loss: float, gradient: list[Tensor], other_loss: float, other: list[Tensor]) -> Gap:
+    """One evaluation beside another, which gives the unit of the features' difference."""
+    apart = [float((x.double() - y.double()).abs().max()) for x, y in zip(gradient, other, strict=True)]
+    features = max(d / float(y.abs().max()) for d, y in zip(apart[:2], other[:2], strict=True))
+    return Gap(abs(loss - other_loss), features, apart[2])
 
 
 @torch.no_grad()

@@ -97,40 +97,47 @@ def test_float64_trainings_stay_together():
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
+    """A training and a comparison on small models, and their folder."""
+    root = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clip_emoji, "tiny_clip", small_clip)
-        run = clip_emoji.Run(drawings(), RECIPE, seed=0)
-        run.train()
-        folder = clip_emoji.record(RECIPE, run.rows(), tmp_path_factory.mktemp("results"))
+        run, compared = (clip_emoji.Run(drawings(), RECIPE, seed=0) for _ in range(2))
+        clip_emoji.record(RECIPE, run.train(), root)
+        folder = clip_emoji.record(RECIPE, compared.compare(), root)
     clip_emoji.write_curves(folder / clip_emoji.CURVES, 0, run.curves)
-    return run, folder
+    return run, compared, folder
 
 
 def test_float32_trainings_and_what_is_recorded(recorded):
-    run, folder = recorded
+    run, compared, folder = recorded
+    ours, theirs = clip_emoji.OURS, clip_emoji.THEIRS
     values = {(row.method, row.measure): row.value for row in results.read(folder).rows}
-    assert (
-        0 < values[clip_emoji.OURS, "curve_all"] < 2e-5 or run.curves[clip_emoji.OURS] == run.curves[clip_emoji.THEIRS]
-    )
-    assert values[clip_emoji.OURS, "same_loss"] < 2e-6 and values[clip_emoji.OURS, "same_gradient"] < 5e-5
-    assert values[clip_emoji.OURS, "loss_error"] < 2e-6 and values[clip_emoji.THEIRS, "loss_error"] < 2e-6
+    assert 0 < values[ours, "curve_all"] < 2e-5 or run.curves[ours] == run.curves[theirs]
+    assert len(compared.checks[ours]) == RECIPE.steps
+    assert compared.checks[ours][-1].loss == pytest.approx(run.curves[ours][-1], abs=1e-6), "not the same training"
+    for kind, name in (("difference", ours), ("error", ours), ("error", theirs)):
+        assert values[name, f"{kind}_loss"] < 2e-6 and values[name, f"{kind}_features"] < 1e-5
+        assert values[name, f"{kind}_scale"] < 1e-6
     assert values[clip_emoji.UNTRAINED, "image_to_text_r10"] == 1.0, "ten names are held out"
     curve = np.genfromtxt(folder / clip_emoji.CURVES, delimiter=",", skip_header=1)
-    assert curve.shape == (6, 5) and np.allclose(curve[:, 2], run.curves[clip_emoji.OURS], rtol=1e-8)
+    assert curve.shape == (6, 5) and np.allclose(curve[:, 2], run.curves[ours], rtol=1e-8)
     text = report.block(folder.parent)
-    assert "#### Retrieval, emoji" in text and f"| {clip_emoji.OURS} |" in text and "160" not in text
+    assert (
+        "#### Retrieval, emoji" in text and f"| {ours} |" in text and f"#### Same features, {clip_emoji.SAME}" in text
+    )
 
 
 def test_a_loss_that_is_wrong_is_seen(recorded):
-    """The comparison can fail: open_clip's loss with the texts of a batch turned round."""
-    run, _ = recorded
-    features = run.trainers[clip_emoji.OURS].features
-    wrong = clip_check.check(lambda a, b, s: open_clip_loss()(a, b.flip(0), s), features)
-    assert wrong.loss_error > 1e-3 and wrong.gradient_error > 0.1
+    """The comparison can fail: open_clip's loss with the texts of a batch turned round, and with a scale 1 % off."""
+    features = recorded[0].trainers[clip_emoji.OURS].features
+    wrong = clip_check.check(lambda a, b, s: open_clip_loss()(a, b.flip(0), s), features).error
+    assert wrong.loss > 1e-3 and wrong.features > 0.1 and wrong.scale > 1e-4
+    hotter = clip_check.check(lambda a, b, s: open_clip_loss()(a, b, 1.01 * s), features).error
+    assert hotter.features > 1e-3
 
 
 def test_a_second_seed_joins_the_curves(recorded):
-    run, folder = recorded
+    run, _, folder = recorded
     clip_emoji.write_curves(folder / clip_emoji.CURVES, 1, run.curves)
     clip_emoji.write_curves(folder / clip_emoji.CURVES, 0, run.curves)
     seeds = [line.split(",")[:2] for line in (folder / clip_emoji.CURVES).read_text().splitlines()[1:]]
@@ -140,9 +147,7 @@ def test_a_second_seed_joins_the_curves(recorded):
 def test_timing_counts_both_losses(monkeypatch):
     for name, value in (("tiny_clip", small_clip), ("WARM_STEPS", 1), ("TIMED_STEPS", 2)):
         monkeypatch.setattr(clip_emoji, name, value)
-    run = clip_emoji.Run(drawings(), RECIPE, seed=0)
-    run.time()
-    rows = run.timing()
+    rows = clip_emoji.Run(drawings(), RECIPE, seed=0).time()
     assert {row.method for row in rows} == {clip_emoji.OURS, clip_emoji.THEIRS} and len(rows) == 4
     assert all(row.stream == clip_emoji.TIMING and row.value > 0 for row in rows)
 
