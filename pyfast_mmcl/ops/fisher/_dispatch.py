@@ -66,3 +66,17 @@ def run(backend: str, out: Tensor, g: Tensor, a: Tensor, absolute: bool) -> Tens
         _native_fisher.outer_square_accumulate(out, g, a, absolute)
         return out
     return outer_square_reference(out, g, a, absolute)
+
+
+def run_conv(
+    out: Tensor,
+    g: Tensor,
+    x: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    absolute: bool,
+) -> None:
+    """Squared per-sample weight gradients of a convolution, by the compiled kernel."""
+    _native_fisher.conv_square_accumulate(out, g, x, stride, padding, dilation, groups, absolute)

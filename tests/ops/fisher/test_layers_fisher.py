@@ -10,7 +10,7 @@ from torch import nn
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.ops.fisher import fisher_diagonal
 from tests.check import raises_sentence
-from tests.ops.fisher.truth import check, mlp
+from tests.ops.fisher.truth import assert_fisher, check, loop, mlp
 
 
 class Mean(nn.Module):
@@ -400,3 +400,11 @@ def test_two_results_and_a_branch_without_gradient(no_fallback):
             return self.a(x) * self.b(x).detach() + self.b(x)
 
     check(Last(Branches(), 4), [(torch.randn(4, 6, 5), classes(4))])
+
+
+@pytest.mark.parametrize(("layer", "size"), CONVS, ids=lambda x: str(x).replace(" ", ""))
+def test_convolution_in_float32_runs_on_the_compiled_kernels(layer, size, no_fallback):
+    model, batch = Mean(layer, layer.out_channels), (torch.randn(4, 4, *size), classes(4))
+    truth = loop(model, [batch])
+    for backend in ("auto", "torch"):
+        assert_fisher(fisher_diagonal(model, [batch], backend=backend), truth, rtol=1e-5)
