@@ -32,11 +32,16 @@ SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4), (100, 101)
 
 @dataclass(frozen=True)
 class Setting:
-    """A stream, as a function of (held_out, seed), and how long and in which batches it is trained on."""
+    """A stream, as a function of (held_out, seed), and how it is trained on.
+
+    scale: factor of every grid of strengths, where short steps or long ones move their optimum.
+    """
 
     stream: Callable[[str, int], Stream]
     epochs: int
     batch_size: int
+    lr: float = 1e-3
+    scale: float = 1.0
 
 
 def split(scenario: str) -> Setting:
@@ -44,7 +49,10 @@ def split(scenario: str) -> Setting:
 
 
 def permuted() -> Setting:
-    return Setting(lambda held_out, seed: permuted_mnist_stream(5, rows=2500, held_out=held_out, seed=seed), 3, 64)
+    def stream(held_out: str, seed: int) -> Stream:
+        return permuted_mnist_stream(5, rows=2500, held_out=held_out, seed=seed)
+
+    return Setting(stream, 3, 64, lr=5e-3, scale=0.1)
 
 
 def har(scenario: str) -> Setting:
@@ -127,15 +135,20 @@ def main(argv: list[str] | None = None) -> int:
 def experiment(name: str, entries: dict[str, Entry]) -> Experiment:
     """The experiment that a result folder holds; a tuning folder has a method per strength and no tables."""
     tuning = name.endswith("-tuning")
-    methods = [candidate(m, v) for m, e in entries.items() for v in e.grid] if tuning else list(entries)
+    methods = [candidate(m, v) for m, e in entries.items() for v in strengths(e)] if tuning else list(entries)
     if name == "fisher-labels":
         methods += [borrowed(m) for m in entries if m != "exact"]
     streams = LABEL_STREAMS if name.startswith("fisher-labels") else tuple(SETTINGS)
     seeds = TUNING_SEEDS if tuning else SEEDS
-    config = {"optimizer": "adamw lr 0.001", "hidden widths": [128, 64, 64], "er memory": 200, "seeds": list(seeds)}
+    config = {"optimizer": "adamw", "hidden widths": [128, 64, 64], "er memory": 200, "seeds": list(seeds)}
     return Experiment(
         name=name, config=config, streams=streams, methods=tuple(methods), **texts.ABOUT[name]
     )  # fmt: skip
+
+
+def strengths(entry: Entry) -> list[float]:
+    """Every strength that some stream tries, in ascending order."""
+    return sorted({strength for stream in SETTINGS for strength in grid(stream, entry)})
 
 
 def candidate(method: str, strength: float) -> str:
@@ -148,7 +161,7 @@ def borrowed(method: str) -> str:
 
 def tune(about: Experiment, stream: str, name: str, entry: Entry, root: Path) -> None:
     """Run the whole grid of an entry on the tuning seeds; tested on validation rows."""
-    for strength in entry.grid:
+    for strength in grid(stream, entry):
         for seed in TUNING_SEEDS:
             measured(about, stream, candidate(name, strength), entry, strength, "validation", seed, root)
 
@@ -159,12 +172,16 @@ def best(about: Experiment, stream: str, name: str, entry: Entry, root: Path) ->
         return None
     rows = [r for r in results.read(root / about.name).rows if r.stream == stream and r.measure == "last_accuracy"]
     scores = {}
-    for strength in entry.grid:
+    for strength in grid(stream, entry):
         values = [r.value for r in rows if r.method == candidate(name, strength)]
         if len(values) != len(TUNING_SEEDS):
             raise SystemExit(f"{stream}: {candidate(name, strength)} has not been tuned; run `tune` first")
         scores[strength] = statistics.fmean(values)
-    return max(entry.grid, key=lambda s: scores[s])
+    return max(scores, key=lambda s: scores[s])
+
+
+def grid(stream: str, entry: Entry) -> tuple[float, ...]:
+    return tuple(float(f"{strength * SETTINGS[stream].scale:g}") for strength in entry.grid)
 
 
 def final(prefix: str, stream: str, name: str, entries: dict[str, Entry], root: Path) -> None:
@@ -201,6 +218,7 @@ def measured(
         setting.stream(held_out, seed),
         epochs=setting.epochs,
         batch_size=setting.batch_size,
+        lr=setting.lr,
         seed=seed,
         device="cpu",
         progress=False,
