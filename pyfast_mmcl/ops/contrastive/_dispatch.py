@@ -16,6 +16,8 @@ from torch import Tensor
 
 from .._backend import Candidate, choose
 
+# Searched once per request and kind of input: a small batch has no time for the list. Failures are not kept.
+_chosen: dict[tuple[Any, ...], ModuleType] = {}
 _MODULES = {"torch": "pairs_torch", "native": "_native_pairs", "triton": "pairs_triton"}
 
 
@@ -59,7 +61,11 @@ def candidates(*tensors: Tensor) -> list[Candidate]:
 
 def module(op: str, requested: str, *tensors: Tensor) -> ModuleType:
     """The module that runs this call; BackendError when the backend asked for by name cannot."""
-    return importlib.import_module(f"{__package__}.{_MODULES[choose(op, requested, candidates(*tensors))]}")
+    key = (requested, *((t.device, t.dtype) for t in tensors))
+    if key not in _chosen:
+        word = choose(op, requested, candidates(*tensors))
+        _chosen[key] = importlib.import_module(f"{__package__}.{_MODULES[word]}")
+    return _chosen[key]
 
 
 def opened(op: str, requested: str, precision: str, *sides: Any) -> tuple[ModuleType, list[Any]]:

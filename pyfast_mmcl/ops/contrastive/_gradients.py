@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._inputs import number
+
 
 def once(op: str, inputs: Sequence[Tensor], grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
     """The gradients; a further derivative through them is refused instead of being silently zero."""
@@ -31,24 +33,28 @@ class _Once(torch.autograd.Function):
 
 
 def with_known_gradients(
-    op: str, compute: Callable[[Sequence[bool]], tuple[Tensor, Sequence[Tensor | None]]], *inputs: Any
+    op: str,
+    compute: Callable[[Sequence[bool]], tuple[Tensor, Sequence[Tensor | None]]],
+    *inputs: Any,
+    factor: float = 1.0,
 ) -> Tensor:
     """The value of ``compute(needed)``, whose gradients for ``inputs`` come with it; they are only scaled later.
 
     For losses without a normaliser one pass gives both, and keeping a gradient costs as much as keeping its input.
+    ``factor`` is what the returned gradients lack.
     """
     needed = [isinstance(x, Tensor) and x.requires_grad for x in inputs]
     if not torch.is_grad_enabled() or not any(needed):
         return compute([False] * len(inputs))[0]
-    return _Known.apply(op, compute, *inputs)
+    return _Known.apply(op, compute, factor, *inputs)
 
 
 class _Known(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, op: str, compute: Callable, *inputs: Any) -> Tensor:
-        ctx.op = op
-        value, grads = compute(ctx.needs_input_grad[2:])
-        kept = [g if need else None for g, need in zip(grads, ctx.needs_input_grad[2:], strict=True)]
+    def forward(ctx: Any, op: str, compute: Callable, factor: float, *inputs: Any) -> Tensor:
+        ctx.op, ctx.factor, needed = op, factor, ctx.needs_input_grad[3:]
+        value, grads = compute(needed)
+        kept = [g if need else None for g, need in zip(grads, needed, strict=True)]
         ctx.save_for_backward(*kept, *(x for x in inputs if isinstance(x, Tensor)))
         ctx.count = len(inputs)
         ctx.kinds = [(x.dtype, x.shape) if isinstance(x, Tensor) else None for x in inputs]
@@ -58,8 +64,9 @@ class _Known(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         kept, tensors = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         with torch.no_grad():
+            upstream = number(g) * ctx.factor
             grads = [
-                None if k is None else (k * g).to(kind[0]).reshape(kind[1])
+                None if k is None else (k * upstream).to(kind[0]).reshape(kind[1])
                 for k, kind in zip(kept, ctx.kinds, strict=True)
             ]
-        return (None, None, *once(ctx.op, (*tensors, g), grads))
+        return (None, None, None, *once(ctx.op, (*tensors, g), grads))

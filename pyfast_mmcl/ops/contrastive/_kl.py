@@ -24,14 +24,21 @@ class KLTerms(NamedTuple):
     backend: str
     packed_student: Any = None  # PackedReference whose rows sb, or tb, is
     packed_teacher: Any = None
+    may_be_empty: bool = True  # a row may have no pair at all
 
 
-def _losses(side: KLSide, skip_wrong: bool, weight: float) -> Tensor:
-    # cross/t_sum − lse_t + lse_s; what is left when the diagonal was all there was: nothing, and a loss of 0.
-    loss = (side.cross / side.t_sum).add_(torch.sub(side.s_max, side.t_max.double()))
-    loss.add_((side.s_sum / side.t_sum).log_()).mul_(weight)
-    loss.masked_fill_(side.t_sum == 0, 0)
-    return loss.masked_fill_(~side.t_right, 0) if skip_wrong else loss
+def _losses(side: KLSide, t: KLTerms) -> Tensor:
+    """cross/t_sum − lse_t + lse_s in float64, 0 for a row that has nothing to compare; overwrites ``side.cross``."""
+    loss = side.cross.div_(side.t_sum).add_(side.s_max).sub_(side.t_max).add_((side.s_sum / side.t_sum).log_())
+    gone = _gone(side, t)
+    return loss if gone is None else loss.masked_fill_(gone, 0)
+
+
+def _gone(side: KLSide, t: KLTerms) -> Tensor | None:
+    # Rows without a term: nothing is left beside the diagonal, the other side is empty, or the teacher is wrong.
+    if t.skip_wrong:
+        return ~side.t_right
+    return side.t_sum == 0 if t.may_be_empty else None
 
 
 def loss_with_sums(
@@ -55,21 +62,21 @@ def loss_with_sums(
     value = None
     for side, weight in ((row, t.row_weight), (col, t.col_weight)):
         if side is not None and weight is not None:
-            part = _losses(side, t.skip_wrong, weight)
-            part = part.sum() if t.reduce else part
+            part = _losses(side, t)
+            part = (part.sum() if t.reduce else part).mul_(weight)
             value = part if value is None else value.add_(part)
     value = value.to(sa.dtype if sa.dtype == torch.float64 else torch.float32)
-    return value, _kept(row, t.row_weight, t.skip_wrong), _kept(col, t.col_weight, t.skip_wrong)
+    return value, _kept(row, t.row_weight, t), _kept(col, t.col_weight, t)
 
 
-def _kept(side: KLSide | None, weight: float | None, skip_wrong: bool) -> list[Tensor]:
+def _kept(side: KLSide | None, weight: float | None, t: KLTerms) -> list[Tensor]:
+    # s_max, s_share, t_max, t_share: a softmax is share·exp(s − max)
     if side is None or weight is None:
         return []
-    parts = []
+    parts, gone = [], _gone(side, t)
     for top, total in ((side.s_max, side.s_sum), (side.t_max, side.t_sum)):
         share = weight / total
-        share.masked_fill_(total == 0 if not skip_wrong else (total == 0) | ~side.t_right, 0)
-        parts += [top, share]
+        parts += [top, share if gone is None else share.masked_fill_(gone, 0)]
     return parts
 
 
@@ -108,7 +115,7 @@ def gradients(
 
 def _pull(kept: list[Tensor], g: Tensor) -> KLPull:
     s_max, s_share, t_max, t_share = kept
-    g = g.double()
+    g = number(g) if g.ndim == 0 else g.double()
     return KLPull(s_max, (s_share * g).to(s_max.dtype), t_max, (t_share * g).to(t_max.dtype))
 
 

@@ -72,10 +72,15 @@ def _uniform(weight: Any) -> bool:
 
 
 def _pull(top: Tensor, total: Tensor, g: Tensor, weight: Any, share: Tensor | None) -> Pull:
-    upstream = g.double() * weight
-    positive = upstream.expand_as(total) if share is None else upstream * share
     dtype = top.dtype
-    return Pull(top, (upstream / total).to(dtype), positive.to(dtype))
+    upstream = number(g) * weight if g.ndim == 0 else g.double() * weight
+    if share is not None:
+        positive = (share * upstream).to(dtype)
+    elif isinstance(upstream, float):
+        positive = torch.full_like(top, upstream)
+    else:
+        positive = upstream.to(dtype).expand_as(top)
+    return Pull(top, (upstream / total).to(dtype), positive)
 
 
 def gradients(

@@ -92,13 +92,13 @@ def siglip(
     else:
 
         def compute(needed: Sequence[bool]) -> tuple[Tensor, list[Tensor | None]]:
-            return _scaled(x, y, scale, bias, ids, part, precision, backend, needed)
+            return _both(x, y, scale, bias, ids, part, precision, backend, needed)
 
-        value = with_known_gradients("siglip", compute, x, y, scale, bias)
+        value = with_known_gradients("siglip", compute, x, y, scale, bias, factor=part)
     return inputs.give_back(value, a)
 
 
-def _scaled(
+def _both(
     x: Tensor,
     y: Tensor,
     scale: Any,
@@ -109,7 +109,8 @@ def _scaled(
     backend: str,
     needed: Sequence[bool],
 ) -> tuple[Tensor, list[Tensor | None]]:
-    # The value and the gradients for x, y, scale and bias that are needed; those of the numbers come by way of a side.
+    # The value, and of the sum over pairs the gradients for x, y, scale and bias that are needed; those of the numbers
+    # come by way of a side.
     numbers = needed[2] or needed[3]
     loss, *grads = siglip_pass(
         x,
@@ -123,10 +124,7 @@ def _scaled(
         precision=precision,
         backend=backend,
     )
-    kept = [g.mul_(part) if need else None for g, need in zip(grads, needed, strict=True)]
-    for i, given in ((2, scale), (3, bias)):
-        if needed[i]:
-            kept[i] = kept[i].to(given).reshape(given.shape)
+    kept = [g if need else None for g, need in zip(grads, needed, strict=True)]
     return (loss * part).to(x.dtype if x.dtype == torch.float64 else torch.float32), kept
 
 
@@ -163,9 +161,9 @@ def _registered(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The form that torch.compile sees: the value with its gradients, empty where they are not needed."""
     needed = (need_a, need_b, need_a or need_b, need_a or need_b)
-    value, grads = _scaled(a, b, scale, bias, (row_ids, col_ids), part, precision, backend, needed)
-    for i, number in ((2, scale), (3, bias)):
-        grads[i] = torch.zeros_like(number) if grads[i] is None else grads[i]
+    value, grads = _both(a, b, scale, bias, (row_ids, col_ids), part, precision, backend, needed)
+    for i, given in ((2, scale), (3, bias)):
+        grads[i] = torch.zeros_like(given) if grads[i] is None else grads[i].to(given).reshape(given.shape)
     return (value, *(a.new_empty(0, dtype=value.dtype) if g is None else g for g in grads))
 
 
@@ -191,12 +189,12 @@ def _shapes(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*output[1:])
-    ctx.dtypes = [x.dtype for x in inputs[:4]]
+    ctx.dtypes, ctx.part = [x.dtype for x in inputs[:4]], inputs[6]
 
 
 def _derivative(ctx: Any, g: Tensor, *_: Any) -> tuple[Any, ...]:
     grads = [
-        (k * g).to(dtype) if need else None
+        (k * (g * ctx.part)).to(dtype) if need else None
         for k, dtype, need in zip(ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad[:4], strict=True)
     ]
     return (*grads, *[None] * 7)

@@ -83,6 +83,7 @@ def similarity_kl(
         backend,
         student_b if isinstance(student_b, PackedReference) else None,
         teacher_b if isinstance(teacher_b, PackedReference) else None,
+        exclude_diagonal or 0 in (n, m),
     )
     scales = inputs.scalar(student_scale, "student_scale"), inputs.scalar(teacher_scale, "teacher_scale")
     return inputs.give_back(distill(*sides, *scales, terms), student_a)
