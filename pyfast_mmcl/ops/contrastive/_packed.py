@@ -53,5 +53,8 @@ class PackedReference:
         """D."""
         return self.rows.shape[1]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": {}}  # a copy packs again
+
     def __repr__(self) -> str:
         return f"PackedReference(rows={len(self)}, features={self.features}, precision={self.precision!r})"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -173,6 +175,8 @@ def test_a_packed_reference_is_its_rows(backend, precision):
         torch.testing.assert_close(value, expected, **tolerance)
         wanted, got = (torch.autograd.grad(v, a)[0] for v in (expected, value))
         torch.testing.assert_close(got / wanted.abs().max(), wanted / wanted.abs().max(), **tolerance)
+    copied = copy.deepcopy(packed)
+    assert_same_bits(calls[0](copied).detach(), calls[0](packed).detach())
     assert len(packed) == 77 and packed.features == 40 and precision in repr(packed)
 
 
