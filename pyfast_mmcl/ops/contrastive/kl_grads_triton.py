@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ._pairs import KLPull
-from .pull_triton import drop_missing, factors, gain, reference, softmax_pull, store_scaled
+from .pull_triton import drop_missing, factors, gain, near_references, reference, softmax_pull, store_scaled
 from .strip_triton import Gradients
 from .tile_triton import (
     LOG2E,
@@ -72,8 +72,8 @@ def kl_strip_kernel(
     PRECISION: tl.constexpr,
 ):
     row_block, column_block = tile_place(tl.cdiv(end - first, BLOCK), tl.cdiv(M, BLOCK), GROUP)
-    rows = first + row_block * BLOCK + tl.arange(0, BLOCK)
-    columns = column_block * BLOCK + tl.arange(0, BLOCK)
+    row, column = first + row_block * BLOCK, column_block * BLOCK
+    rows, columns = row + tl.arange(0, BLOCK), column + tl.arange(0, BLOCK)
     t = product(ta_ptr, tb_ptr, rows, columns, N, M, TP, BLOCK, T_BLOCK_D, PRECISION)
     x = product(sa_ptr, sb_ptr, rows, columns, N, M, SP, BLOCK, S_BLOCK_D, PRECISION)
 
@@ -81,6 +81,8 @@ def kl_strip_kernel(
     t_exponent = tl.load(t_scale_ptr) * LOG2E
     sm, sr = reference(row_s_max_ptr, row_s_coef_ptr, rows, end, factor, ROWS)
     tm, tr = reference(row_t_max_ptr, row_t_coef_ptr, rows, end, factor, ROWS)
+    s_top, s_close = near_references(sm, column_s_max_ptr, columns, M, ROWS and COLUMNS)
+    t_top, t_close = near_references(tm, column_t_max_ptr, columns, M, ROWS and COLUMNS)
     QUARTER: tl.constexpr = BLOCK // 4
     piece = column_block * BLOCK + tl.arange(0, QUARTER)
     slope = tl.zeros([BLOCK], tl.float32)
@@ -93,9 +95,9 @@ def kl_strip_kernel(
         at = piece + part * QUARTER
         sn, sc = reference(column_s_max_ptr, column_s_coef_ptr, at, M, factor, COLUMNS)
         tn, tc = reference(column_t_max_ptr, column_t_coef_ptr, at, M, factor, COLUMNS)
-        g = softmax_pull(near, s_exponent, sm, sr, sn, sc, ROWS, COLUMNS)
-        g -= softmax_pull(teacher, t_exponent, tm, tr, tn, tc, ROWS, COLUMNS)
-        g = drop_missing(g, rows, at, end, M, shift, EXCLUDE, BLOCK, QUARTER)
+        g = softmax_pull(near, s_exponent, sm, sr, sn, sc, s_top, s_close, ROWS, COLUMNS)
+        g -= softmax_pull(teacher, t_exponent, tm, tr, tn, tc, t_top, t_close, ROWS, COLUMNS)
+        g = drop_missing(g, row, column + part * QUARTER, end, M, shift, EXCLUDE, BLOCK, QUARTER)
         slope += tl.sum(g * near, 1)
         if STORE:
             store_scaled(strip_ptr + (rows - first).to(tl.int64)[:, None] * pitch + at[None, :], g, s_scale_ptr)

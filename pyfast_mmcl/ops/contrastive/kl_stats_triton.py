@@ -63,9 +63,10 @@ def store_parts(part_ptr, plane, live, s_reference, s_sum, t_reference, t_sum, c
 
 
 @triton.jit
-def store_diagonal(t, diagonal_ptr, rows, columns, end, M, shift, BLOCK: tl.constexpr):
+def store_diagonal(t, diagonal_ptr, row, column, end, M, shift, BLOCK: tl.constexpr):
     # t_ii, where this tile has it.
-    if crosses_diagonal(tl.min(rows, 0), tl.min(columns, 0), shift, BLOCK, BLOCK):
+    if crosses_diagonal(row, column, shift, BLOCK, BLOCK):
+        rows, columns = row + tl.arange(0, BLOCK), column + tl.arange(0, BLOCK)
         own = (rows[:, None] + shift == columns[None, :]) & (rows < end)[:, None] & (columns < M)[None, :]
         here = tl.max(own.to(tl.int32), 1) > 0
         tl.store(diagonal_ptr + rows, tl.sum(tl.where(own, t, 0.0), 1), mask=here)
@@ -103,16 +104,16 @@ def kl_stats_kernel(
 ):
     row_blocks, column_blocks = tl.cdiv(end - first, BLOCK), tl.cdiv(M, BLOCK)
     row_block, column_block = tile_place(row_blocks, column_blocks, GROUP)
-    rows = first + row_block * BLOCK + tl.arange(0, BLOCK)
-    columns = column_block * BLOCK + tl.arange(0, BLOCK)
+    row, column = first + row_block * BLOCK, column_block * BLOCK
+    rows, columns = row + tl.arange(0, BLOCK), column + tl.arange(0, BLOCK)
     t = product(ta_ptr, tb_ptr, rows, columns, N, M, TP, BLOCK, T_BLOCK_D, PRECISION)
     s = product(sa_ptr, sb_ptr, rows, columns, N, M, SP, BLOCK, S_BLOCK_D, PRECISION)
     t = t * (exponent_of_scale(t_scale_ptr) * tl.where(tl.load(t_scale_ptr) < 0, -1.0, 1.0))
     s = s * (exponent_of_scale(s_scale_ptr) * tl.where(tl.load(s_scale_ptr) < 0, -1.0, 1.0))
     if RIGHT:
-        store_diagonal(t, diagonal_ptr, rows, columns, end, M, shift, BLOCK)
-    t = drop_pairs(t, rows, columns, end, M, shift, EXCLUDE, BLOCK)
-    s = drop_pairs(s, rows, columns, end, M, shift, EXCLUDE, BLOCK)
+        store_diagonal(t, diagonal_ptr, row, column, end, M, shift, BLOCK)
+    t = drop_pairs(t, row, column, end, M, shift, EXCLUDE, BLOCK)
+    s = drop_pairs(s, row, column, end, M, shift, EXCLUDE, BLOCK)
     mt, ms = tl.max(t, 1), tl.max(s, 1)
     t_top, s_top = tl.max(mt, 0), tl.max(ms, 0)
 

@@ -12,8 +12,8 @@ import triton.language as tl
 from torch import Tensor
 
 from ._pairs import Pull
-from .pull_triton import VECTORS, factors, pair_pull, reference
-from .tile_triton import Operand, Plan, dot_precision, on_device
+from .pull_triton import VECTORS, factors, near_references, pair_pull, reference
+from .tile_triton import Operand, Plan, dot_precision, ids_meet, on_device
 
 
 @triton.jit(do_not_specialize=["N", "M", "D", "shift", "tiles_each"], do_not_specialize_on_alignment=VECTORS)
@@ -45,7 +45,8 @@ def pair_fused_kernel(
     EXCLUDE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    row = tl.program_id(0) * BLOCK
+    rows = row + tl.arange(0, BLOCK)
     lanes = tl.arange(0, DP)
     a = tl.load(a_ptr + tl.minimum(rows, N - 1).to(tl.int64)[:, None] * DP + lanes[None, :])
     exponent, factor = factors(scale_ptr, gain_ptr)
@@ -60,9 +61,12 @@ def pair_fused_kernel(
         columns = tile * OTHER + tl.arange(0, OTHER)
         b = tl.load(b_ptr + tl.minimum(columns, M - 1).to(tl.int64)[:, None] * DP + lanes[None, :])
         x = tl.dot(a, tl.trans(b), input_precision=PRECISION)
+        meet = ids_meet(row_id, tl.load(column_id_ptr + tl.minimum(columns, M - 1)))
+        top, close = near_references(m, column_max_ptr, columns, M, ROWS and COLUMNS)
         # fmt: off
-        g = pair_pull(x, exponent, m, r, positive, row_id, rows, N, column_max_ptr, column_coef_ptr,
-                      column_pos_ptr, column_id_ptr, columns, M, shift, factor, ROWS, COLUMNS, EXCLUDE, BLOCK, OTHER)
+        g = pair_pull(x, exponent, m, r, positive, top, close, row_id, meet, row, N, column_max_ptr,
+                      column_coef_ptr, column_pos_ptr, column_id_ptr, tile * OTHER, M, shift, factor,
+                      ROWS, COLUMNS, EXCLUDE, BLOCK, OTHER)
         # fmt: on
         slope += tl.sum(g * x, 1).to(tl.float64)
         acc = tl.dot(g.to(b.dtype), b, acc, input_precision=PRECISION)

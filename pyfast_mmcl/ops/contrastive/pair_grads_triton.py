@@ -15,12 +15,13 @@ from torch import Tensor
 
 from ._pairs import Pull
 from .pair_fused_triton import fused_gradients
-from .pull_triton import VECTORS, factors, gain, pair_pull, reference, store_scaled
+from .pull_triton import VECTORS, factors, gain, near_references, pair_pull, reference, store_scaled
 from .strip_triton import Gradients
 from .tile_triton import (
     Operand,
     Plan,
     dot_precision,
+    ids_meet,
     on_device,
     operand,
     operand_dtype,
@@ -79,33 +80,37 @@ def pair_strip_kernel(
             tl.store(dscale_ptr + tl.program_id(0), 0.0)
             return
         mirrored = (column_block > row_block) & (column_block < row_blocks)
-    rows = first + row_block * BLOCK + tl.arange(0, BLOCK)
-    columns = left + column_block * BLOCK + tl.arange(0, BLOCK)
+    row, column = first + row_block * BLOCK, left + column_block * BLOCK
+    rows, columns = row + tl.arange(0, BLOCK), column + tl.arange(0, BLOCK)
     x = product(a_ptr, b_ptr, rows, columns, N, M, DP, BLOCK, BLOCK_D, PRECISION)
 
     exponent, factor = factors(scale_ptr, gain_ptr)
     m, r = reference(row_max_ptr, row_coef_ptr, rows, end, factor, ROWS)
     positive = tl.load(row_pos_ptr + rows, mask=(rows < end) & ROWS, other=0.0) * factor
     row_id = tl.load(row_id_ptr + tl.minimum(rows, end - 1))
+    meet = ids_meet(row_id, tl.load(column_id_ptr + tl.minimum(columns, M - 1)))
+    top, close = near_references(m, column_max_ptr, columns, M, ROWS and COLUMNS)
     QUARTER: tl.constexpr = BLOCK // 4
-    piece = left + column_block * BLOCK + tl.arange(0, QUARTER)
+    # Places in the strip are whole blocks from its corner, known to be aligned: stores of 16 bytes.
+    across = column_block * BLOCK + tl.arange(0, QUARTER)
+    down = (row_block * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
     slope = tl.zeros([BLOCK], tl.float32)
     pitch = stride.to(tl.int64) * 16
     x0, x1, x2, x3 = quarters(x, BLOCK)
     for part in tl.static_range(4):
         near = x0 if part == 0 else x1 if part == 1 else x2 if part == 2 else x3
-        at = piece + part * QUARTER
+        place = across + part * QUARTER
         # fmt: off
-        g = pair_pull(near, exponent, m, r, positive, row_id, rows, end, column_max_ptr, column_coef_ptr,
-                      column_pos_ptr, column_id_ptr, at, M, shift, factor, ROWS, COLUMNS, EXCLUDE, BLOCK, QUARTER)
+        g = pair_pull(near, exponent, m, r, positive, top, close, row_id, meet, row, end, column_max_ptr,
+                      column_coef_ptr, column_pos_ptr, column_id_ptr, column + part * QUARTER, M, shift, factor,
+                      ROWS, COLUMNS, EXCLUDE, BLOCK, QUARTER)
         # fmt: on
         slope += tl.sum(g * near, 1)
         if STORE:
-            store_scaled(strip_ptr + (rows - first).to(tl.int64)[:, None] * pitch + (at - left)[None, :], g, scale_ptr)
+            store_scaled(strip_ptr + down[:, None] * pitch + place[None, :], g, scale_ptr)
             if SYMMETRIC:
                 if mirrored:
-                    mirror = strip_ptr + (at - left).to(tl.int64)[None, :] * pitch + (rows - first)[:, None]
-                    store_scaled(mirror, g, scale_ptr)
+                    store_scaled(strip_ptr + place.to(tl.int64)[None, :] * pitch + down[:, None], g, scale_ptr)
     share = tl.sum(slope.to(tl.float64), 0)
     if SYMMETRIC:
         # Off the diagonal a tile stands for its mirror too; on it every pair meets both its rows' pulls.

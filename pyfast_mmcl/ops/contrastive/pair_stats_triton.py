@@ -102,8 +102,8 @@ def pair_stats_kernel(
 ):
     row_blocks, column_blocks = tl.cdiv(end - first, BLOCK), tl.cdiv(M - left, BLOCK)
     row_block, column_block = tile_place(row_blocks, column_blocks, GROUP)
-    rows = first + row_block * BLOCK + tl.arange(0, BLOCK)
-    columns = left + column_block * BLOCK + tl.arange(0, BLOCK)
+    row, column = first + row_block * BLOCK, left + column_block * BLOCK
+    rows, columns = row + tl.arange(0, BLOCK), column + tl.arange(0, BLOCK)
     # Statistics lie by kind, by block of the other side, by row or column.
     row_part = row_ptr + column_block.to(tl.int64) * (end - first) - first
     column_part = column_ptr + row_block.to(tl.int64) * (M - left) - left
@@ -122,7 +122,7 @@ def pair_stats_kernel(
     x = product(a_ptr, b_ptr, rows, columns, N, M, DP, BLOCK, BLOCK_D, PRECISION)
     if tl.load(scale_ptr) < 0:
         x = -x
-    x = drop_pairs(x, rows, columns, end, M, shift, EXCLUDE, BLOCK)
+    x = drop_pairs(x, row, column, end, M, shift, EXCLUDE, BLOCK)
     along, across = positive_sums(x, row_id_ptr, column_id_ptr, rows, columns, end, M, shift, EXCLUDE)
     exponent = exponent_of_scale(scale_ptr)
     m = tl.max(x, 1) * exponent
@@ -130,7 +130,7 @@ def pair_stats_kernel(
     weight = tl.exp2(m - finite(top))
     near = finite(m)
     QUARTER: tl.constexpr = BLOCK // 4
-    piece = left + column_block * BLOCK + tl.arange(0, QUARTER)
+    piece = column + tl.arange(0, QUARTER)
     # fmt: off
     x0, x1, x2, x3 = quarters(x, BLOCK)
     e = piece_sums(x0, exponent, near, weight, top, piece, limit, column_part, column_plane, COLUMNS)

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .merge_triton import finite
-from .tile_triton import LOG2E, SHARED_SPAN, crosses_diagonal, ids_meet
+from .tile_triton import LOG2E, SHARED_SPAN, crosses_diagonal
 
 # One number per row or column: a kernel that relied on where such a tensor starts would be compiled again for others.
 _SIDES = [f"{side}_{name}_ptr" for side in ("row", "column") for name in ("id", "max", "coef", "pos")]
@@ -40,11 +40,21 @@ def reference(max_ptr, coef_ptr, at, size, factor, GIVEN: tl.constexpr):
 
 
 @triton.jit
-def softmax_pull(x, exponent, m, r, n, c, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def near_references(m, max_ptr, columns, M, BOTH: tl.constexpr):
+    # The largest row reference of a tile, and whether its columns' references lie within reach of it.
+    top = tl.max(m, 0)
+    close = top == top
+    if BOTH:
+        n = finite(tl.load(max_ptr + tl.minimum(columns, M - 1))) * LOG2E
+        close = top - tl.min(n, 0) <= SHARED_SPAN
+    return top, close
+
+
+@triton.jit
+def softmax_pull(x, exponent, m, r, n, c, top, close, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     # r_i·2**(x·exponent − m_i) + c_j·2**(x·exponent − n_j) over [rows, columns].
     if ROWS and COLUMNS:
-        top = tl.max(m, 0)
-        if top - tl.min(n, 0) <= SHARED_SPAN:
+        if close:
             u = tl.exp2(m - top)
             v = tl.exp2(top - n) * c
             g = tl.exp2(tl.fma(x, exponent, -m[:, None])) * (u[:, None] * v[None, :] + r[:, None])
@@ -59,9 +69,9 @@ def softmax_pull(x, exponent, m, r, n, c, ROWS: tl.constexpr, COLUMNS: tl.conste
 
 
 @triton.jit
-def drop_missing(g, rows, columns, end, M, shift, EXCLUDE: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
-    # Zero where there is no pair or an excluded one.
-    row, column = tl.min(rows, 0), tl.min(columns, 0)
+def drop_missing(g, row, column, end, M, shift, EXCLUDE: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    # Zero where there is no pair or an excluded one; the piece starts at (row, column).
+    rows, columns = row + tl.arange(0, HEIGHT), column + tl.arange(0, WIDTH)
     if (row + HEIGHT > end) | (column + WIDTH > M):
         g = tl.where((rows < end)[:, None] & (columns < M)[None, :], g, 0.0)
     if EXCLUDE:
@@ -77,14 +87,17 @@ def pair_pull(
     m,  # [HEIGHT] row pull
     r,
     row_positive,  # [HEIGHT] what a positive pair takes away, from the row's side
+    top,  # of near_references
+    close,
     row_id,
-    rows,
+    meet,  # whether some pair of the tile may be positive
+    row,  # first row
     row_end,
     column_max_ptr,
     column_coef_ptr,
     column_pos_ptr,
     column_id_ptr,
-    columns,  # [WIDTH]
+    column,  # first column
     M,
     shift,
     factor,
@@ -95,17 +108,18 @@ def pair_pull(
     WIDTH: tl.constexpr,
 ):
     # dS·factor of some columns of a tile.
+    columns = column + tl.arange(0, WIDTH)
     n, c = reference(column_max_ptr, column_coef_ptr, columns, M, factor, COLUMNS)
-    g = softmax_pull(x, exponent, m, r, n, c, ROWS, COLUMNS)
-    column_id = tl.load(column_id_ptr + tl.minimum(columns, M - 1))
-    if ids_meet(row_id, column_id):
+    g = softmax_pull(x, exponent, m, r, n, c, top, close, ROWS, COLUMNS)
+    if meet:
+        column_id = tl.load(column_id_ptr + tl.minimum(columns, M - 1))
         away = tl.zeros_like(g)
         if ROWS:
             away += row_positive[:, None]
         if COLUMNS:
             away += (tl.load(column_pos_ptr + columns, mask=columns < M, other=0.0) * factor)[None, :]
         g -= tl.where(row_id[:, None] == column_id[None, :], away, 0.0)
-    return drop_missing(g, rows, columns, row_end, M, shift, EXCLUDE, HEIGHT, WIDTH)
+    return drop_missing(g, row, column, row_end, M, shift, EXCLUDE, HEIGHT, WIDTH)
 
 
 @triton.jit

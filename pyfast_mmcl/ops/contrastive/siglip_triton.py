@@ -53,17 +53,18 @@ def softplus(z):
 
 
 @triton.jit
-def siglip_pull(s, row_id, rows, end, column_id_ptr, columns, M, BLOCK: tl.constexpr, WIDTH: tl.constexpr):
+def siglip_pull(s, row_id, meet, row, end, column_id_ptr, column, M, BLOCK: tl.constexpr, WIDTH: tl.constexpr):
     # Loss softplus(−y·s) of some columns of a tile and its derivative by s: σ(s), for a positive pair −σ(−s).
-    column_id = tl.load(column_id_ptr + tl.minimum(columns, M - 1))
-    if ids_meet(row_id, column_id):
+    columns = column + tl.arange(0, WIDTH)
+    if meet:
+        column_id = tl.load(column_id_ptr + tl.minimum(columns, M - 1))
         positive = row_id[:, None] == column_id[None, :]
         loss, g = softplus(tl.where(positive, -s, s))
         g = tl.where(positive, -g, g)
     else:
         loss, g = softplus(s)
-    if (tl.min(rows, 0) + BLOCK > end) | (tl.min(columns, 0) + WIDTH > M):
-        live = (rows < end)[:, None] & (columns < M)[None, :]
+    if (row + BLOCK > end) | (column + WIDTH > M):
+        live = (row + tl.arange(0, BLOCK) < end)[:, None] & (columns < M)[None, :]
         loss, g = tl.where(live, loss, 0.0), tl.where(live, g, 0.0)
     return loss, g
 
@@ -96,27 +97,27 @@ def siglip_strip_kernel(
     PRECISION: tl.constexpr,
 ):
     row_block, column_block = tile_place(tl.cdiv(end - first, BLOCK), tl.cdiv(M, BLOCK), GROUP)
-    rows = first + row_block * BLOCK + tl.arange(0, BLOCK)
-    columns = column_block * BLOCK + tl.arange(0, BLOCK)
+    row, column = first + row_block * BLOCK, column_block * BLOCK
+    rows, columns = row + tl.arange(0, BLOCK), column + tl.arange(0, BLOCK)
     x = product(a_ptr, b_ptr, rows, columns, N, M, DP, BLOCK, BLOCK_D, PRECISION)
 
     scale, bias = tl.load(scale_ptr), tl.load(bias_ptr)
     factor = scale * tl.load(gain_ptr)
     row_id = tl.load(row_id_ptr + tl.minimum(rows, end - 1))
+    meet = ids_meet(row_id, tl.load(column_id_ptr + tl.minimum(columns, M - 1)))
     QUARTER: tl.constexpr = BLOCK // 4
-    piece = column_block * BLOCK + tl.arange(0, QUARTER)
     loss, slope, height = (tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32))
     pitch = stride.to(tl.int64) * 16
     x0, x1, x2, x3 = quarters(x, BLOCK)
     for part in tl.static_range(4):
         near = x0 if part == 0 else x1 if part == 1 else x2 if part == 2 else x3
-        at = piece + part * QUARTER
-        pair_loss, g = siglip_pull(near * scale + bias, row_id, rows, end, column_id_ptr, at, M, BLOCK, QUARTER)
+        at = column + part * QUARTER
+        pair_loss, g = siglip_pull(near * scale + bias, row_id, meet, row, end, column_id_ptr, at, M, BLOCK, QUARTER)
         loss += tl.sum(pair_loss, 1)
         slope += tl.sum(g * near, 1)
         height += tl.sum(g, 1)
         if STORE:
-            place = strip_ptr + (rows - first).to(tl.int64)[:, None] * pitch + at[None, :]
+            place = strip_ptr + (rows - first).to(tl.int64)[:, None] * pitch + (at + tl.arange(0, QUARTER))[None, :]
             tl.store(place, (g * factor).to(strip_ptr.dtype.element_ty))
     out = sum_ptr + tl.program_id(0)
     tl.store(out, tl.sum(loss.to(tl.float64), 0))

@@ -196,9 +196,9 @@ def crosses_diagonal(row, column, shift, HEIGHT: tl.constexpr, WIDTH: tl.constex
 
 
 @triton.jit
-def drop_pairs(x, rows, columns, end, M, shift, EXCLUDE: tl.constexpr, BLOCK: tl.constexpr):
-    # −inf where there is no pair or an excluded one.
-    row, column = tl.min(rows, 0), tl.min(columns, 0)
+def drop_pairs(x, row, column, end, M, shift, EXCLUDE: tl.constexpr, BLOCK: tl.constexpr):
+    # −inf where there is no pair or an excluded one; the tile starts at (row, column).
+    rows, columns = row + tl.arange(0, BLOCK), column + tl.arange(0, BLOCK)
     if (row + BLOCK > end) | (column + BLOCK > M):
         x = tl.where((rows < end)[:, None] & (columns < M)[None, :], x, float("-inf"))
     if EXCLUDE:
