@@ -138,7 +138,7 @@ class _Distill(torch.autograd.Function):
     ) -> Tensor:
         ctx.terms, ctx.scales = terms, (number(s_scale), number(t_scale))
         ctx.like = s_scale if isinstance(s_scale, Tensor) else None
-        value, row, col = loss_with_sums(sa, sb, ta, tb, *ctx.scales, terms)
+        value, row, col = loss_with_sums(sa, sb, ta, tb, ctx.scales[0], ctx.scales[1], terms)
         ctx.rows = len(row)
         ctx.save_for_backward(sa, sb, ta, tb, *row, *col)
         return value
@@ -149,6 +149,7 @@ class _Distill(torch.autograd.Function):
         need = ctx.needs_input_grad
         with torch.no_grad():
             row, col = kept[: ctx.rows], kept[ctx.rows :]
-            da, db, dscale = gradients(g, sa, sb, ta, tb, *ctx.scales, row, col, ctx.terms, need[0], need[1])
-            dscale = dscale.to(ctx.like).reshape(ctx.like.shape) if need[2] else None
+            s_scale, t_scale = ctx.scales
+            da, db, slope = gradients(g, sa, sb, ta, tb, s_scale, t_scale, row, col, ctx.terms, need[0], need[1])
+            dscale = slope.to(ctx.like).reshape(ctx.like.shape) if need[2] else None
         return (*once("similarity_kl", (sa, sb, g), (da, db, dscale)), None, None, None, None)

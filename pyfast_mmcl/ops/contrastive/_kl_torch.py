@@ -12,9 +12,9 @@ from ._tiles import PairSums, excluded, no_autocast, tiles, working
 
 
 def _new_side(n: int, like: Tensor) -> KLSide:
-    zeros = torch.zeros(3, n, dtype=torch.float64, device=like.device)
-    top = like.new_full((2, n), -torch.inf)
-    return KLSide(top[0], top[1], *zeros, torch.ones(n, dtype=torch.bool, device=like.device))
+    s_sum, t_sum, cross = torch.zeros(3, n, dtype=torch.float64, device=like.device)
+    s_max, t_max = like.new_full((2, n), -torch.inf)
+    return KLSide(s_max, t_max, s_sum, t_sum, cross, torch.ones(n, dtype=torch.bool, device=like.device))
 
 
 def _finite(top: Tensor) -> Tensor:

@@ -160,9 +160,8 @@ def weight(n: int, counts: Tensor | None, given: Tensor | None, part: float, red
     """What L_i is multiplied with in the result: a float, or float64 [N] or 0-d."""
     if counts is None and given is None:
         return part / max(n, 1) if reduction == "mean" else part
-    w = torch.ones_like(counts, dtype=torch.float64) if given is None else given
-    if counts is not None:
-        w = w * (counts > 0)
+    has = 1.0 if counts is None else (counts > 0).double()
+    w: Tensor = has if given is None else given * has  # type: ignore[assignment]
     if reduction == "mean":
         total = w.sum()
         w = w / torch.where(total == 0, 1.0, total)

@@ -52,9 +52,12 @@ def info_nce(
     row_ids, col_ids = _labels(labels, a.shape[0], b.shape[0])
     positive = (row_ids[:, None] == col_ids).to(s.device)
     w_a, w_b = weights if isinstance(weights, tuple) else (weights, weights)
-    ab = _reduce(*_rows(s, positive), w_a, reduction) if direction != "ba" else None
-    ba = _reduce(*_rows(s.T, positive.T), w_b, reduction) if direction != "ab" else None
-    return (ab + ba) / 2 if ab is not None and ba is not None else ab if ba is None else ba
+    parts = []
+    if direction != "ba":
+        parts.append(_reduce(*_rows(s, positive), w_a, reduction))
+    if direction != "ab":
+        parts.append(_reduce(*_rows(s.T, positive.T), w_b, reduction))
+    return sum(parts[1:], parts[0]) / len(parts)
 
 
 def sup_con(z: Tensor, labels: Any, scale: Any, *, weights: Tensor | None = None, reduction: str = "mean") -> Tensor:

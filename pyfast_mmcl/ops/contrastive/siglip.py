@@ -164,7 +164,8 @@ def _registered(
     value, grads = _both(a, b, scale, bias, (row_ids, col_ids), part, precision, backend, needed)
     for i, given in ((2, scale), (3, bias)):
         grads[i] = torch.zeros_like(given) if grads[i] is None else grads[i].to(given).reshape(given.shape)
-    return (value, *(a.new_empty(0, dtype=value.dtype) if g is None else g for g in grads))
+    da, db, dscale, dbias = (a.new_empty(0, dtype=value.dtype) if g is None else g for g in grads)
+    return value, da, db, dscale, dbias
 
 
 @_registered.register_fake

@@ -65,12 +65,12 @@ def similarity_kl(
     """
     inputs.check_word("direction", direction, inputs.DIRECTIONS)
     inputs.check_word("reduction", reduction, REDUCTIONS)
-    sides = _four_sides(student_a, student_b, teacher_a, teacher_b)
+    sa, sb, ta, tb = _four_sides(student_a, student_b, teacher_a, teacher_b)
     exclude_diagonal = check_flag(exclude_diagonal, "exclude_diagonal")
     skip_wrong = check_flag(skip_wrong, "skip_wrong")
-    n, m = sides[0].shape[0], sides[1].shape[0]
+    n, m = sa.shape[0], sb.shape[0]
     _check_options(n, m, direction, exclude_diagonal, skip_wrong, reduction)
-    precision = inputs.precision_of(precision, sides[0], student_b, teacher_b)
+    precision = inputs.precision_of(precision, sa, student_b, teacher_b)
     half = 0.5 if direction == "both" else 1.0
     mean = reduction == "mean"
     terms = KLTerms(
@@ -85,11 +85,12 @@ def similarity_kl(
         teacher_b if isinstance(teacher_b, PackedReference) else None,
         exclude_diagonal or 0 in (n, m),
     )
-    scales = inputs.scalar(student_scale, "student_scale"), inputs.scalar(teacher_scale, "teacher_scale")
-    return inputs.give_back(distill(*sides, *scales, terms), student_a)
+    s_scale = inputs.scalar(student_scale, "student_scale")
+    t_scale = inputs.scalar(teacher_scale, "teacher_scale")
+    return inputs.give_back(distill(sa, sb, ta, tb, s_scale, t_scale, terms), student_a)
 
 
-def _four_sides(*given: Any) -> tuple[Tensor, ...]:
+def _four_sides(*given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     sa, sb = inputs.pair_of(given[0], given[1], _NAMES[:2])
     ta, tb = inputs.pair_of(given[2], given[3], _NAMES[2:])
     for own, other, names in ((sa, ta, (0, 2)), (sb, tb, (1, 3))):
