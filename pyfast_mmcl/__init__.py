@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from pyfast_mmcl.ops.contrastive.siglip import siglip
     from pyfast_mmcl.ops.contrastive.similarity_kl import similarity_kl
     from pyfast_mmcl.ops.contrastive.sup_con import sup_con
+    from pyfast_mmcl.ops.fisher.diagonal import fisher_diagonal
+    from pyfast_mmcl.ops.fisher.fold import fold_quadratics
+    from pyfast_mmcl.ops.fisher.norms import per_sample_norms
+    from pyfast_mmcl.ops.fisher.outer import outer_square_accumulate
+    from pyfast_mmcl.ops.fisher.pairs import pair_losses
+    from pyfast_mmcl.ops.fisher.penalty import quadratic_penalty
     from pyfast_mmcl.ops.knn.lloyd import lloyd_step
     from pyfast_mmcl.ops.knn.nearest import nearest
     from pyfast_mmcl.ops.knn.packed import PackedRows
@@ -34,6 +40,12 @@ _HOME = {
     "similarity_kl": "pyfast_mmcl.ops.contrastive",
     "relation_distance": "pyfast_mmcl.ops.contrastive",
     "PackedReference": "pyfast_mmcl.ops.contrastive",
+    "outer_square_accumulate": "pyfast_mmcl.ops.fisher",
+    "fisher_diagonal": "pyfast_mmcl.ops.fisher",
+    "per_sample_norms": "pyfast_mmcl.ops.fisher",
+    "pair_losses": "pyfast_mmcl.ops.fisher",
+    "quadratic_penalty": "pyfast_mmcl.ops.fisher",
+    "fold_quadratics": "pyfast_mmcl.ops.fisher",
     "Learner": "pyfast_mmcl.train.learner",
 }
 _ROOMS = ("ops", "losses", "models", "metrics", "data", "train", "continual", "clustering", "report")
@@ -51,6 +63,12 @@ __all__ = [
     "similarity_kl",
     "relation_distance",
     "PackedReference",
+    "outer_square_accumulate",
+    "fisher_diagonal",
+    "per_sample_norms",
+    "pair_losses",
+    "quadratic_penalty",
+    "fold_quadratics",
     "Learner",
     *_ROOMS,
 ]

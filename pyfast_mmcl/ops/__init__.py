@@ -16,17 +16,20 @@ def backends() -> list[dict[str, Any]]:
 
     from ._backend import explain
     from .contrastive import _dispatch as contrastive
+    from .fisher import _dispatch as fisher
     from .knn import _dispatch as knn
 
     families = (
-        (knn, ("knn", "nearest", "lloyd_step")),
-        (contrastive, ("info_nce", "nt_xent", "sup_con", "siglip", "similarity_kl")),
+        (knn.candidates, ("knn", "nearest", "lloyd_step")),
+        (contrastive.candidates, ("info_nce", "nt_xent", "sup_con", "siglip", "similarity_kl")),
+        (lambda x: fisher.candidates(x, *[x.expand(2, 2, 1)] * 2), ("outer_square_accumulate", "fisher_diagonal")),
+        (lambda x: fisher.penalty_candidates(*[[x]] * 3), ("quadratic_penalty",)),
     )
     rows = []
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         sample = torch.zeros(1, 1, device=device)
-        for family, ops in families:
-            found = explain(family.candidates(sample))
+        for candidates, ops in families:
+            found = explain(candidates(sample))
             for op in ops:
                 rows += [{"op": op, "device": device, "backend": b, "available": a, "reason": r} for b, a, r in found]
     return rows

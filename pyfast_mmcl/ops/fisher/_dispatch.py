@@ -1,6 +1,7 @@
 """Which implementation of the Fisher ops runs.
 
-With a sequence, g [B, S, O]:   CPU: native (compiled, instruction set chosen at run time) → torch;  CUDA: torch
+With a sequence, g [B, S, O]:   CPU: native (compiled, instruction set chosen at run time) → torch
+                                CUDA: triton → torch
 Without one, g [B, O]:          torch: it is one GEMM of squares, which BLAS does best
 Penalty:                        CPU: native, one pass over memory → torch;  CUDA: torch
 float64, and a float64 accumulator: torch
@@ -21,8 +22,11 @@ from .reference import outer_square_reference
 def candidates(out: Tensor, g: Tensor, a: Tensor) -> list[Candidate]:
     """The preference list for these inputs."""
     native = Candidate("native", lambda: native_usable(out, g, a))
+    triton = Candidate("triton", lambda: triton_usable(out, g, a))
     fallback = Candidate("torch", lambda: (True, ""))
-    return [native, fallback] if g.ndim == 3 and g.shape[1] > 1 else [fallback, native]
+    if g.ndim == 2 or g.shape[1] == 1:
+        return [fallback, triton if out.is_cuda else native]
+    return [triton, fallback] if out.is_cuda else [native, fallback, triton]
 
 
 def native_usable(out: Tensor, *tensors: Tensor) -> tuple[bool, str]:
@@ -30,6 +34,18 @@ def native_usable(out: Tensor, *tensors: Tensor) -> tuple[bool, str]:
     if out.dtype != torch.float32:
         return False, f"compiled for float32 sums; {out.dtype} runs on the torch reference"
     return _native_fisher.usable(out, *tensors)
+
+
+def triton_usable(out: Tensor, *tensors: Tensor) -> tuple[bool, str]:
+    """Whether the Triton kernel takes this call, and why not; Triton itself is imported only when asked for."""
+    for t in (out, *tensors):
+        if t.dtype == torch.float64:
+            return False, "float64 runs on the torch reference"
+    try:
+        from . import outer_square_triton
+    except ImportError as error:
+        return False, f"Triton cannot be imported ({error}); install the `gpu` extra"
+    return outer_square_triton.available(out.device)
 
 
 def penalty_candidates(
@@ -64,6 +80,11 @@ def run(backend: str, out: Tensor, g: Tensor, a: Tensor, absolute: bool) -> Tens
     """``out += Σ_b (g_bᵀ a_b)²`` in place on the chosen backend."""
     if backend == "native":
         _native_fisher.outer_square_accumulate(out, g, a, absolute)
+        return out
+    if backend == "triton":
+        from .outer_square_triton import outer_square_accumulate
+
+        outer_square_accumulate(out, g, a, absolute)
         return out
     return outer_square_reference(out, g, a, absolute)
 
