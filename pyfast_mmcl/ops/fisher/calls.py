@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..._errors import InputError
-from .layout import Layout, guess
+from .layout import Layout
 from .shared import Shared, tensors_in
 
 
@@ -18,7 +18,7 @@ class Call:
     """key: name in messages, the same in every forward pass; targets: the shared tensors among the arguments.
 
     layouts: of the tensors among the arguments, in order; None where a tensor is the same for every sample.
-    out: layouts of the results. Both are None altogether where two batch sizes could not be compared.
+    out: layouts of the results. Both are None altogether for a call that the probe did not see.
     """
 
     key: str
@@ -53,6 +53,10 @@ class Call:
                 "gradient cannot be formed; use the out-of-place form of that operation."
             )
 
+    def release(self) -> None:
+        """Let go of the arguments: no further pass will ask for them."""
+        self.args, self.kwargs, self.targets = (), {}, []
+
     def bind(self, *names: str) -> list[Any]:
         """The arguments by position or by these names; None for those that were not given."""
         given = dict(zip(names, self.args, strict=False))
@@ -69,13 +73,16 @@ class Call:
 
     def _layout_of(self, x: Tensor) -> Layout | None:
         if self.layouts is None:
-            return guess(x, self.samples)
+            raise InputError(
+                f"{self.key}: not seen on the first samples; a model whose layers depend on the data (routing, early "
+                "exits) has no layout that holds for all batches, so leave these parameters out with params=."
+            )
         place = next(i for i, t in enumerate(self.tensors) if t is x)
         return self.layouts[place]
 
     def out_layout(self, g: Tensor, place: int = 0) -> Layout:
         """Where the samples lie in result number ``place``, of which ``g`` is the gradient."""
-        layout = guess(g, self.samples) if self.out is None else self.out[place]
+        layout = None if self.out is None else self.out[place]
         if layout is None or not layout.fits(g, self.samples):
             raise InputError(
                 f"{self.key}: its result of shape {list(g.shape)} does not hold the {self.samples} samples of the "

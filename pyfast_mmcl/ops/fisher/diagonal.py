@@ -41,7 +41,9 @@ def fisher_diagonal(
     Args:
         model: any module; put it into eval mode first, it is left as it is. Parameters may be tied, reused, sliced
             or computed from; a function without closed form falls back to vmap for itself alone, with a warning.
-        batches: pairs (inputs, target), or objects with ``inputs``, ``target`` and ``select``; see ``forward``.
+        batches: pairs (inputs, target), or objects with ``inputs``, ``target`` and ``select(rows)``; with ``forward``
+            any tuples, lists, dicts or dataclasses of tensors [B, …]. The first samples of the first batch run a few
+            times more, to find where samples lie in every tensor and that they do not mix.
         labels: "empirical": the loss at the given target; "sampled": one y ~ p(y|x) per sample; "exact":
             ``sum_c p_c * grad(log p_c)**2``, C backward passes; "batch": square of the batch-mean gradient, averaged
             over batches: not the Fisher, for comparison with other packages only.

@@ -31,9 +31,13 @@ class Engine:
     def run(self, batch: Any, collector: Collector) -> int:
         """Collect a batch; returns its number of samples."""
 
+        last = False
+
         def take(call: Call, grads: list[Tensor | None]) -> None:
             for target, part in contributions(call, grads):
                 collector.add(target, part)
+            if last:
+                call.release()
 
         capture = Capture(self.params, self.plan, take)
         with frozen(self.model):
@@ -43,9 +47,9 @@ class Engine:
                 call.samples = samples
             collector.begin(capture.shared, capture.calls)
             for i, (losses, weights) in enumerate(pairs):
+                last = i + 1 == len(pairs)
                 if losses.requires_grad:
-                    keep = i + 1 < len(pairs)
-                    torch.autograd.grad(losses, [capture.anchor], weights, retain_graph=keep, allow_unused=True)
+                    torch.autograd.grad(losses, [capture.anchor], weights, retain_graph=not last, allow_unused=True)
                 collector.end()
         return samples
 

@@ -39,11 +39,3 @@ def candidates(shapes: list[tuple[int, ...]], sizes: list[int]) -> list[Layout]:
         if first[d] > n:
             found.append(Layout(d, major=False))
     return found
-
-
-def guess(x: Tensor, samples: int) -> Layout | None:
-    """Without two sizes to compare: the first dimension that is as long as the batch, or a multiple in front."""
-    for dim, size in enumerate(x.shape):
-        if size == samples:
-            return Layout(dim)
-    return Layout(0) if x.ndim and samples and x.shape[0] % samples == 0 else None

@@ -21,14 +21,17 @@ COPIES, PAIR = 3, 2
 
 
 def probe(engine: Engine, batch: Any) -> None:
-    """Learn the engine's plan from the first samples of ``batch``; a batch of unknown make is left to guesses.
+    """Learn the engine's plan from the first samples of ``batch``.
 
-    Raises InputError when the loss of one sample reaches a layer at another sample, or reads a parameter in a way
-    that hides its layer.
+    Raises InputError when samples cannot be picked from the batch, when the loss of one sample reaches a layer at
+    another sample, or reads a parameter in a way that hides its layer.
     """
     samples = count_rows(batch)
-    if not samples:
-        return
+    if samples is None:
+        raise InputError(
+            f"batches: cannot tell the samples of a {type(batch).__name__} apart; give tensors [B, …] of one B in "
+            "tuples, lists, dicts or dataclasses, or an object with inputs, target and select(rows)."
+        )
     pair, copies = take_rows(batch, [0, 1 % samples]), take_rows(batch, [0] * COPIES)
     for _ in range(LOOKS):
         first = _Look(engine, pair, PAIR)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -38,7 +40,7 @@ def _scores(outputs: Any) -> Any:
 
 
 def count_rows(batch: Any) -> int | None:
-    """How many samples a batch holds, or None when it cannot be known before the model ran."""
+    """How many samples a batch holds, or None when its tensors do not agree on that."""
     if _is_batch(batch):
         return len(batch)
     sizes = {t.shape[0] for t in tensors_in(_tree(batch)) if t.ndim}
@@ -46,10 +48,18 @@ def count_rows(batch: Any) -> int | None:
 
 
 def take_rows(batch: Any, rows: list[int]) -> Any:
-    """The samples ``rows`` of a batch whose `count_rows` is known."""
+    """The samples ``rows`` of a batch whose `count_rows` is known; other mappings than dict become one."""
     if _is_batch(batch):
         return batch.select(torch.tensor(rows, device=getattr(batch, "device", None)))
-    return replace(batch, lambda x: x[rows] if isinstance(x, Tensor) and x.ndim else x)
+    taken = replace(_tree(batch), lambda x: x[rows] if isinstance(x, Tensor) and x.ndim else x)
+    return dataclasses.replace(batch, **taken) if dataclasses.is_dataclass(batch) else taken
+
+
+def _tree(batch: Any) -> Any:
+    """The batch as nested tuples, lists and dicts."""
+    if dataclasses.is_dataclass(batch):
+        return {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    return dict(batch) if isinstance(batch, Mapping) else batch
 
 
 def sample_ids(batch: Any, samples: int, seen: int, rank: int, world: int) -> Tensor:
@@ -62,7 +72,3 @@ def sample_ids(batch: Any, samples: int, seen: int, rank: int, world: int) -> Te
 
 def _is_batch(batch: Any) -> bool:
     return all(hasattr(batch, name) for name in ("inputs", "target", "select"))
-
-
-def _tree(batch: Any) -> Any:
-    return batch if isinstance(batch, (tuple, list, dict, Tensor)) else ()

@@ -1,6 +1,8 @@
 """Estimators against their definitions; batches of every make; refusals."""
 
 import copy
+import dataclasses
+from collections import UserDict
 
 import pytest
 import torch
@@ -183,6 +185,50 @@ def test_batches_of_every_make():
     for inputs in ((x, torch.zeros_like(x)), {"a": x, "b": torch.zeros_like(x)}):
         ours = fisher_diagonal(Named(model.net), [(inputs, y)])
         assert_fisher({n.removeprefix("net."): f for n, f in ours.items()}, expected, rtol=1e-5)
+
+
+def test_batches_of_dicts_and_dataclasses():
+    @dataclasses.dataclass
+    class Rows:
+        x: torch.Tensor
+        y: torch.Tensor
+
+    x, y = torch.randn(5, 7), torch.randint(0, 4, (5,))
+    model = mlp(7, 6, 4)
+    expected = fisher_diagonal(model, [(x, y)])
+    makes = {
+        "dataclass": (Rows(x, y), lambda m, b: (m(b.x), b.y)),
+        "dict": ({"x": x, "y": y}, lambda m, b: (m(b["x"]), b["y"])),
+        "mapping": (UserDict({"x": x, "y": y}), lambda m, b: (m(b["x"]), b["y"])),
+        "nested": (({"x": x}, [y, None]), lambda m, b: (m(b[0]["x"]), b[1][0])),
+    }
+    for name, (batch, forward) in makes.items():
+        assert_fisher(fisher_diagonal(model, [batch], forward=forward), expected, rtol=1e-5)
+        assert_fisher(fisher_diagonal(model, [batch] * 2, forward=forward, max_samples=5), expected, rtol=1e-5), name
+    for odd in (object(), (x, y[:3]), iter([x])):
+        with raises_sentence(InputError, "samples", "select(rows)"):
+            fisher_diagonal(model, [odd], forward=lambda m, b: (m(x), y))
+
+
+def test_code_that_hides_its_layers_is_refused():
+    model = nn.Sequential(torch.jit.trace(nn.Linear(7, 6), torch.randn(2, 7)), nn.Linear(6, 4))
+    with raises_sentence(InputError, "0.weight", "scripted"):
+        fisher_diagonal(model, stream(5))
+    fisher_diagonal(model, stream(5), params=["1.weight"])
+
+
+def test_layers_that_depend_on_the_data_are_refused():
+    class Routed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(7, 4), nn.Linear(7, 4)
+
+        def forward(self, x):
+            return self.first(x) if x[0, 0] > 0 else self.second(x)
+
+    (plus, minus), y = (torch.full((3, 7), s) for s in (1.0, -1.0)), torch.zeros(3, dtype=torch.int64)
+    with raises_sentence(InputError, "second.weight", "depend on the data"):
+        fisher_diagonal(Routed(), [(plus, y), (minus, y)])
 
 
 def test_sampled_labels_hang_on_the_ids_of_a_batch():
