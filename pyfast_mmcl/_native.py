@@ -50,7 +50,7 @@ def module() -> Any:
 
 def capsule(x: torch.Tensor) -> Any:
     """A borrowed DLPack view of ``x``: dtype, shape, strides and device travel with the pointer."""
-    return to_dlpack(x.detach())
+    return to_dlpack(x.detach() if x.requires_grad else x)
 
 
 def info() -> dict[str, Any]:

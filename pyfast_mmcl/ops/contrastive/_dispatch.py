@@ -72,7 +72,7 @@ def opened(op: str, requested: str, precision: str, *sides: Any) -> tuple[Module
     """`module` for sides that are tensors or `PackedReference`, and the sides as that module reads them."""
     tensors = [x if isinstance(x, Tensor) else x.rows for x in sides]
     found = module(op, requested, *tensors)
-    if not all(len(x) for x in tensors):
+    if not all(x.numel() for x in tensors):
         return importlib.import_module(f"{__package__}.pairs_torch"), tensors  # no pairs: nothing to be fast at
     if precision == "auto":  # decided by the rows that are no reference; a packed form holds no dtype to ask
         precision = "bfloat16" if tensors[0].dtype == torch.bfloat16 else "float32"
