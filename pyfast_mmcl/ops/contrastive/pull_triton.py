@@ -54,11 +54,11 @@ def near_references(m, max_ptr, columns, M, BOTH: tl.constexpr):
 def softmax_pull(x, exponent, m, r, n, c, top, close, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     # r_i·2**(x·exponent − m_i) + c_j·2**(x·exponent − n_j) over [rows, columns].
     if ROWS and COLUMNS:
-        if close:
-            u = tl.exp2(m - top)
-            v = tl.exp2(top - n) * c
-            g = tl.exp2(tl.fma(x, exponent, -m[:, None])) * (u[:, None] * v[None, :] + r[:, None])
-        else:
+        u = tl.exp2(m - top)
+        v = tl.exp2(top - n) * c
+        g = tl.exp2(tl.fma(x, exponent, -m[:, None])) * (u[:, None] * v[None, :] + r[:, None])
+        # Overwritten, not chosen before: what both ways need of the rows is then prepared once per tile.
+        if not close:
             g = tl.exp2(tl.fma(x, exponent, -m[:, None])) * r[:, None]
             g += tl.exp2(tl.fma(x, exponent, -n[None, :])) * c[None, :]
     elif ROWS:

@@ -179,6 +179,10 @@ def compile_for(name: str, capability: int, dtype: torch.dtype, D: int, precisio
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options), warps
 
 
+def signature_of(name: str) -> list[str]:
+    return [p.name for p in KERNELS[name].params]
+
+
 NARROW = [name for name in KERNELS if "merge" not in name and name != "strip_product_kernel"]
 CASES = [(name, torch.bfloat16, "ieee", capability) for name in NARROW for capability in (80, 90)]
 CASES += [(name, torch.float32, "tf32x3", 90) for name in ("pair_stats_kernel", "pair_fused_kernel")]
@@ -198,6 +202,8 @@ def test_tiles_compile_and_fit(name: str, dtype: torch.dtype, precision: str, ca
     if capability == 90 and dtype == torch.bfloat16:
         assert "wgmma.mma_async" in ptx
     assert "cp.async" in ptx, "rows are read ahead in overlapping stages"
+    if "strip_ptr" in signature_of(name):
+        assert "st.global.v4.b32" in ptx and "st.global.b16" not in ptx, "dS is stored 16 bytes at a time"
     registers, spilled = resources(compiled, tmp_path)
     # Two programs per multiprocessor, where a program has four warps; one where it has eight.
     shared = {80: 163 << 10, 90: 227 << 10}[capability] // (8 // warps)
