@@ -97,9 +97,15 @@ def as_scalar_tensor(x: Any, like: Tensor) -> Tensor:
     return x if isinstance(x, Tensor) else torch.full((), x, dtype=torch.float64, device=like.device)
 
 
-def own_ids(n: int, device: torch.device) -> Tensor:
-    """Row i is positive with column i alone."""
-    return torch.arange(n, device=device)
+def own_ids(n: int, m: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Row i is positive with column i alone, so that there must be as many."""
+    if n != m:
+        raise InputError(
+            f"a and b: expected the same number of rows without labels, got {n} and {m}; "
+            "name the positives with labels=(labels_a, labels_b)."
+        )
+    ids = torch.arange(n, device=device)
+    return ids, ids
 
 
 def labels_of(labels: Any, n: int, m: int, device: torch.device) -> tuple[Tensor, Tensor]:

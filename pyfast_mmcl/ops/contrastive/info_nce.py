@@ -86,23 +86,15 @@ def info_nce(
     precision = inputs.precision_of(precision, x, b)
     scale = inputs.scalar(scale, "scale")
     n, m = x.shape[0], y.shape[0]
-    if n != m and (labels is None or (direction == "both" and reduction == "none")):
-        raise InputError(_unequal(n, m, labels))
+    if n != m and labels is not None and direction == "both" and reduction == "none":
+        raise InputError(
+            f'reduction="none": expected as many rows in a as in b for both directions, got {n} and {m}; '
+            'use direction="ab" or "ba".'
+        )
     terms = _terms(x, m, direction, labels, weights, reduction, precision, backend)
     if isinstance(b, PackedReference):
         terms = terms._replace(packed=b)
     return inputs.give_back(contrast("info_nce", x, y, scale, terms), a)
-
-
-def _unequal(n: int, m: int, labels: Any) -> str:
-    if labels is None:
-        return (
-            f"a and b: expected the same number of rows without labels, got {n} and {m}; "
-            "name the positives with labels=(labels_a, labels_b)."
-        )
-    return (
-        f'reduction="none": expected as many rows in a as in b for both directions, got {n} and {m}; use "ab" or "ba".'
-    )
 
 
 def _terms(
@@ -113,7 +105,7 @@ def _terms(
     half = 0.5 if direction == "both" else 1.0
     row_counts = col_counts = None
     if labels is None:
-        row_ids = col_ids = inputs.own_ids(n, device)
+        row_ids, col_ids = inputs.own_ids(n, m, device)
     else:
         row_ids, col_ids = inputs.labels_of(labels, n, m, device)
         row_counts = inputs.count_positives(row_ids, col_ids) if rows else None

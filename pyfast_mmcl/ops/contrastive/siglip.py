@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..._errors import InputError
 from . import _inputs as inputs
 from ._gradients import with_known_gradients
 from ._pairs import siglip_pass
@@ -77,15 +76,7 @@ def siglip(
     precision = inputs.precision_of(precision, x)
     scale, bias = inputs.scalar(scale, "scale"), inputs.scalar(bias, "bias")
     n, m = x.shape[0], y.shape[0]
-    if labels is None:
-        if n != m:
-            raise InputError(
-                f"a and b: expected the same number of rows without labels, got {n} and {m}; "
-                "name the positives with labels=(labels_a, labels_b)."
-            )
-        ids = (inputs.own_ids(n, x.device),) * 2
-    else:
-        ids = inputs.labels_of(labels, n, m, x.device)
+    ids = inputs.own_ids(n, m, x.device) if labels is None else inputs.labels_of(labels, n, m, x.device)
     part = 1.0 / max(n, 1) if reduction == "mean" else 1.0
     if torch.compiler.is_compiling():
         value = _by_operator(x, y, scale, bias, ids, part, precision, backend)
