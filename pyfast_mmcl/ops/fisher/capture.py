@@ -102,6 +102,12 @@ class Capture(TorchFunctionMode):
             torch.autograd.graph.register_multi_grad_hook(tapped, lambda grads: self._take(call, list(grads)))
         return result
 
+    def close(self) -> None:
+        """Let go of all tensors: hooks lead from the graph to this object, and must not lead back to the graph."""
+        for call in self.calls:
+            call.release()
+        self.calls.clear()
+
     def _take(self, call: Call, grads: list[Tensor | None]) -> None:
         if any(g is not None for g in grads):
             self._on_grad(call, grads)

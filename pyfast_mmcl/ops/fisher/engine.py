@@ -40,17 +40,20 @@ class Engine:
                 call.release()
 
         capture = Capture(self.params, self.plan, take)
-        with frozen(self.model):
-            pairs = self.trace(batch, capture)
-            samples = len(pairs[0][0])
-            for call in capture.calls:
-                call.samples = samples
-            collector.begin(capture.shared, capture.calls)
-            for i, (losses, weights) in enumerate(pairs):
-                last = i + 1 == len(pairs)
-                if losses.requires_grad:
-                    torch.autograd.grad(losses, [capture.anchor], weights, retain_graph=not last, allow_unused=True)
-                collector.end()
+        try:
+            with frozen(self.model):
+                pairs = self.trace(batch, capture)
+                samples = len(pairs[0][0])
+                for call in capture.calls:
+                    call.samples = samples
+                collector.begin(capture.shared, capture.calls)
+                for i, (losses, weights) in enumerate(pairs):
+                    last = i + 1 == len(pairs)
+                    if losses.requires_grad:
+                        torch.autograd.grad(losses, [capture.anchor], weights, retain_graph=not last, allow_unused=True)
+                    collector.end()
+        finally:
+            capture.close()
         return samples
 
     def trace(self, batch: Any, capture: Capture) -> list[tuple[Tensor, Tensor]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -34,33 +35,50 @@ def probe(engine: Engine, batch: Any) -> None:
         )
     pair, copies = take_rows(batch, [0, 1 % samples]), take_rows(batch, [0] * COPIES)
     for _ in range(LOOKS):
-        first = _Look(engine, pair, PAIR)
-        with frozen(engine.model):
-            second = _Look(engine, copies, COPIES)
-        if not engine.plan.learn(first.capture.shapes, PAIR, second.capture.shapes, COPIES):
-            break
-    else:
-        raise InputError("model: its layers change from one forward pass to the next; fix their order and number.")
-    if engine.plan.ambiguous:
-        second.send_back(0)
-        second.send_back(COPIES - 1)
-    first.check_seen()
+        with _look(engine, pair, PAIR) as first, _look(engine, copies, COPIES, freeze=True) as second:
+            if engine.plan.learn(first.capture.shapes, PAIR, second.capture.shapes, COPIES):
+                continue
+            if engine.plan.ambiguous:
+                second.send_back(0)
+                second.send_back(COPIES - 1)
+            first.check_seen()
+            return
+    raise InputError("model: its layers change from one forward pass to the next; fix their order and number.")
+
+
+@contextlib.contextmanager
+def _look(engine: Engine, batch: Any, samples: int, *, freeze: bool = False) -> Iterator[_Look]:
+    look = _Look(engine, samples)
+    try:
+        with frozen(engine.model) if freeze else contextlib.nullcontext():
+            look.run(batch)
+        yield look
+    finally:
+        look.close()
 
 
 class _Look:
     """A forward pass on a few samples, and backward passes of one sample's loss at a time."""
 
-    def __init__(self, engine: Engine, batch: Any, samples: int) -> None:
+    def __init__(self, engine: Engine, samples: int) -> None:
         self._engine, self._samples, self._sample = engine, samples, 0
         self.capture = Capture(engine.params, engine.plan, self._settle)
-        self._losses, self._weights = engine.trace(batch, self.capture)[0]
-        if len(self._losses) != samples:
+
+    def run(self, batch: Any) -> None:
+        """The forward pass."""
+        self._losses, self._weights = self._engine.trace(batch, self.capture)[0]
+        if len(self._losses) != self._samples:
             raise InputError(
-                f"loss: expected one value for each of {samples} samples, got {len(self._losses)}; "
+                f"loss: expected one value for each of {self._samples} samples, got {len(self._losses)}; "
                 "sum over everything that belongs to one sample."
             )
         for call in self.capture.calls:
-            call.samples = samples
+            call.samples = self._samples
+
+    def close(self) -> None:
+        """Let go of the graph."""
+        self.capture.close()
+        self._losses = self._weights = None
 
     def send_back(self, sample: int, inputs: Sequence[Tensor] = ()) -> tuple[Tensor | None, ...]:
         """Gradients of the loss of one sample; on its way the layouts are settled."""

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import gc
+import weakref
 from collections import UserDict
 
 import pytest
@@ -274,6 +276,28 @@ def test_leaves_the_model_as_it_was():
     state = torch.get_rng_state()
     fisher_diagonal(model, batches, labels="sampled")
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_nothing_stays_behind():
+    """Activations are freed at once, without the garbage collector: hooks and graphs do not hold each other."""
+    model, (batch,) = mlp(7, 6, 4), stream(5)
+    model.append(nn.Linear(4, 4))
+    kept = []
+    model[0].register_forward_hook(lambda *arguments: kept.append(weakref.ref(arguments[-1])))
+
+    def dead_branch(model, batch):
+        model[2](model[0](batch[0]))
+        return model(batch[0]), batch[1]
+
+    gc.disable()
+    try:
+        for labels in ("empirical", "exact"):
+            fisher_diagonal(model, [batch] * 2, labels=labels, forward=dead_branch)
+        with pytest.raises(InputError):
+            fisher_diagonal(model, [batch], forward=lambda m, b: (m(b[0]) - m(b[0]).mean(0), b[1]))
+        assert len(kept) > 10 and not any(ref() is not None for ref in kept)
+    finally:
+        gc.enable()
 
 
 def test_dtype_and_unused_parameters():
