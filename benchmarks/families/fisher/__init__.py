@@ -1,0 +1,1 @@
+"""Fisher information: squared per-sample gradients of whole models."""
