@@ -3,7 +3,7 @@
     export PYFAST_MMCL_DATA=folder OMP_NUM_THREADS=1
     python -m benchmarks.methods.clip_emoji train        # three trainings per seed, about 3 minutes a seed
     python -m benchmarks.methods.clip_emoji compare      # both losses on the features of every step, 1 minute a seed
-    python -m benchmarks.methods.clip_emoji time         # seconds per step, on a quiet machine
+    python -m benchmarks.methods.clip_emoji time         # CPU time of a step with each loss
 
 The three trainings of a seed start from the same weights and see the same batches: our ClipLoss, open_clip's, and
 open_clip's again from weights of which one is moved to the next float32, to see how far rounding alone drives curves.
@@ -76,7 +76,7 @@ def experiment(recipe: Recipe) -> Experiment:
             Table("Retrieval", tuple(recall)),
             Table("Difference from the curve of open_clip's loss", curve),
             Table("Same features", tuple(same)),
-            Table("Time", (Column("step_ms", "training step", "ms", 0), Column("loss_ms", "loss alone", "ms", 2))),
+            Table("CPU time", (Column("step_ms", "training step", "ms", 0), Column("loss_ms", "loss alone", "ms", 2))),
         ),
         packages=("torch", "numpy", "open_clip_torch"),
     )
@@ -144,7 +144,10 @@ class Run:
         return self._listed(SAME, measures)
 
     def time(self) -> list[Row]:
-        """Median ms of a step and of the loss alone, the first of the two changing; the warm-up is not counted."""
+        """Median CPU ms of a step and of the loss alone, both in turn; the warm-up is not counted.
+
+        CPU time of one thread, because it changes little with what else the machine does.
+        """
         seconds: dict[str, list[float]] = {OURS: [], THEIRS: []}
         for step, (images, tokens) in enumerate(self.batches(WARM_STEPS + TIMED_STEPS)):
             for name in (OURS, THEIRS) if step % 2 else (THEIRS, OURS):
