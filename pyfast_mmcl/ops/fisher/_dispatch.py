@@ -1,8 +1,7 @@
 """Which implementation of the Fisher ops runs.
 
-With a sequence, g [B, S, O]:   CPU: native (compiled, instruction set chosen at run time) → torch
-                                CUDA: triton → torch
-Without one, g [B, O]:          torch: it is one GEMM of squares, which BLAS does best
+CPU:  native (compiled, instruction set chosen at run time) → torch
+CUDA: triton → torch with a sequence, g [B, S, O]; torch without one, where the op is one GEMM of squares
 Penalty:                        CPU: native, one pass over memory → torch;  CUDA: torch
 float64, and a float64 accumulator: torch
 """
@@ -24,9 +23,9 @@ def candidates(out: Tensor, g: Tensor, a: Tensor) -> list[Candidate]:
     native = Candidate("native", lambda: native_usable(out, g, a))
     triton = Candidate("triton", lambda: triton_usable(out, g, a))
     fallback = Candidate("torch", lambda: (True, ""))
-    if g.ndim == 2 or g.shape[1] == 1:
-        return [fallback, triton if out.is_cuda else native]
-    return [triton, fallback] if out.is_cuda else [native, fallback, triton]
+    if not out.is_cuda:
+        return [native, fallback, triton]
+    return [fallback, triton] if g.ndim == 2 or g.shape[1] == 1 else [triton, fallback]
 
 
 def native_usable(out: Tensor, *tensors: Tensor) -> tuple[bool, str]:
