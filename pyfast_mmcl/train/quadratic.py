@@ -64,13 +64,14 @@ class Quadratic:
         w' = w + weight,  θ*' = (w θ* + weight now) / w',  and the constant makes the values agree too.
         """
         self.follow(model)
-        for name, p in model.named_parameters():
-            if name in weight:
-                now = copied(p)
-                nothing = torch.zeros_like(now)
-                anchor, old = self.anchor.get(name, nothing), self.weight.get(name, nothing)
-                folded = fold_quadratics(anchor, old, now, weight[name], self.constant)
-                self.anchor[name], self.weight[name], self.constant = folded
+        now = {name: copied(p) for name, p in model.named_parameters() if name in weight}
+        anchors = [self.anchor.get(name, torch.zeros_like(x)) for name, x in now.items()]
+        weights = [self.weight.get(name, torch.zeros_like(x)) for name, x in now.items()]
+        new = [weight[name] for name in now]
+        folded = fold_quadratics(anchors, weights, list(now.values()), new, self.constant)
+        self.anchor |= dict(zip(now, folded[0], strict=True))
+        self.weight |= dict(zip(now, folded[1], strict=True))
+        self.constant = folded[2]
 
     def follow(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """The anchored parameters that the model still has. What is kept of them takes on their shape and device."""

@@ -42,7 +42,7 @@ class ElasticWeights(Part):
             raise unknown_name("mode of ewc", mode, MODES)
         self.lam = number_above_zero("lam", lam)
         self.mode = mode
-        self.estimator = {"labels": check_labels(labels), "samples": samples, "clamp": clamp}
+        self.estimator: dict[str, Any] = {"labels": check_labels(labels), "samples": samples, "clamp": clamp}
         self.quadratics_: list[Quadratic] = []
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:

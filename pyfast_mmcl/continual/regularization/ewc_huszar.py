@@ -26,7 +26,7 @@ class SummedFisher(Part):
         self, lam: float, *, labels: str = "auto", samples: int | None = None, clamp: float | None = None
     ) -> None:
         self.lam = number_above_zero("lam", lam)
-        self.estimator = {"labels": check_labels(labels), "samples": samples, "clamp": clamp}
+        self.estimator: dict[str, Any] = {"labels": check_labels(labels), "samples": samples, "clamp": clamp}
         self.quadratic_ = Quadratic()
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:

@@ -36,7 +36,7 @@ class FadingWeights(Part):
             raise InputError(f"gamma: expected a number in (0, 1], got {gamma!r}; with 1 nothing fades.")
         self.gamma = gamma
         self.strength = number_above_zero("lam", lam) / 2 * (gamma if gamma_in_penalty else 1.0)
-        self.estimator = {"labels": check_labels(labels), "samples": samples, "clamp": clamp}
+        self.estimator: dict[str, Any] = {"labels": check_labels(labels), "samples": samples, "clamp": clamp}
         self.quadratic_ = Quadratic()
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
