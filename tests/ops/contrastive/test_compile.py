@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch._inductor.config
 from torch.library import opcheck
 
 from pyfast_mmcl.ops import contrastive
@@ -14,7 +15,9 @@ OPS = torch.ops.pyfast_mmcl
 
 
 @pytest.fixture(autouse=True)
-def fresh_compiler():
+def fresh_compiler(monkeypatch):
+    """Nothing compiled before this test: the cache on disk would keep derivatives of an older version of the ops."""
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
