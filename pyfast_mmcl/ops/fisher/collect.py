@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -79,8 +80,9 @@ class Collector(ABC):
 
     def _join(self, parts: dict[Shared, list[Contribution]]) -> None:
         (target, first), *others = parts.items()
-        if not others and target.region is not None and _joinable(first):
-            self.take(target, Outer.joined(first))
+        joined = None if others or target.region is None else _joined(first)
+        if joined is not None:
+            self.take(target, joined)
             return
         names = sorted({name for s in parts for name in s.leaves})
         step = max(1, BUDGET // max(1, sum(self._params[n].numel() for n in names)))
@@ -93,7 +95,8 @@ class Collector(ABC):
         count = len(range(*rows.indices(next(iter(parts.values()))[0].samples)))
         grads = {n: _batch_of(self._params[n], count) for n in names}
         for target, contributions in parts.items():
-            dense = sum(c.dense(rows, wide(self._params[target.leaves[0]])) for c in contributions)
+            dtype = wide(self._params[target.leaves[0]])
+            dense = functools.reduce(torch.add, (c.dense(rows, dtype) for c in contributions))
             if target.region is not None:
                 target.region.of(grads[target.region.name]).add_(dense)
                 continue
@@ -118,7 +121,8 @@ def wide(p: Tensor) -> torch.dtype:
 
 def _connected(waiting: Mapping[Shared, list]) -> list[Shared]:
     """The first waiting tensor and all that share a parameter with it, directly or through others."""
-    group, names = [], set(next(iter(waiting)).leaves)
+    group: list[Shared] = []
+    names = set(next(iter(waiting)).leaves)
     while True:
         found = [s for s in waiting if names & set(s.leaves)]
         if len(found) == len(group):
@@ -126,8 +130,11 @@ def _connected(waiting: Mapping[Shared, list]) -> list[Shared]:
         group, names = found, names | {n for s in found for n in s.leaves}
 
 
-def _joinable(parts: list[Contribution]) -> bool:
-    return all(isinstance(p, Outer) and p.transposed == parts[0].transposed for p in parts)
+def _joined(parts: list[Contribution]) -> Outer | None:
+    """All uses of one weight as one longer sequence, where all of them are outer products."""
+    outer = [p for p in parts if isinstance(p, Outer)]
+    same = len(outer) == len(parts) and len({p.transposed for p in outer}) == 1
+    return Outer.joined(outer) if same else None
 
 
 def _batch_of(x: Tensor, count: int) -> Tensor:

@@ -78,11 +78,11 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 def choose_params(model: nn.Module, params: Any) -> dict[str, Tensor]:
     """Parameters by name: all that require a gradient, or those listed by name or as tensors."""
-    named = dict(model.named_parameters())
+    named: dict[str, Tensor] = dict(model.named_parameters())
     if params is None:
         return {name: p for name, p in named.items() if p.requires_grad}
     names = {id(p): name for name, p in named.items()}
-    chosen = {}
+    chosen: dict[str, Tensor] = {}
     for item in params:
         name = names.get(id(item)) if isinstance(item, Tensor) else item
         if name is None:

@@ -73,4 +73,4 @@ def _like(found: list[Layout], outs: list[Layout | None]) -> Layout | None:
         if out in found:
             return out
     alike = [x for x in found if any(out is not None and x.major == out.major for out in outs)]
-    return (alike or found or [None])[0]
+    return next(iter(alike or found), None)

@@ -78,7 +78,7 @@ class _Look:
     def close(self) -> None:
         """Let go of the graph."""
         self.capture.close()
-        self._losses = self._weights = None
+        self._losses = self._weights = torch.zeros(0)
 
     def send_back(self, sample: int, inputs: Sequence[Tensor] = ()) -> tuple[Tensor | None, ...]:
         """Gradients of the loss of one sample; on its way the layouts are settled."""

@@ -52,7 +52,9 @@ def take_rows(batch: Any, rows: list[int]) -> Any:
     if _is_batch(batch):
         return batch.select(torch.tensor(rows, device=getattr(batch, "device", None)))
     taken = replace(_tree(batch), lambda x: x[rows] if isinstance(x, Tensor) and x.ndim else x)
-    return dataclasses.replace(batch, **taken) if dataclasses.is_dataclass(batch) else taken
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        return dataclasses.replace(batch, **taken)
+    return taken
 
 
 def _tree(batch: Any) -> Any:

@@ -102,7 +102,7 @@ def _region(function: str, x: Tensor, parents: list[Shared], params: Mapping[str
     param = params[parent.region.name]
     if x.untyped_storage().data_ptr() != param.untyped_storage().data_ptr() or 0 in x.stride():
         return None
-    offset = x.storage_offset() - param.storage_offset()
+    offset = int(x.storage_offset() - param.storage_offset())
     return Region(parent.region.name, x.shape, x.stride(), offset, param.shape)
 
 

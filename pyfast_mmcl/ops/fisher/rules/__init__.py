@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from torch import Tensor
 
@@ -28,7 +29,8 @@ from .linear import addmm, linear, matmul
 from .norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from .recurrent import cell, recurrent
 
-Rule = Callable[[Call, list[Tensor | None]], Iterable[tuple[Shared, Contribution]] | None]
+# The gradient of a single result is always there; of several, some may be None.
+Rule = Callable[[Call, list[Any]], Iterable[tuple[Shared, Contribution]] | None]
 
 # A rule returns None for a form of the call that it does not know.
 RULES: dict[str, Rule] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -130,7 +131,7 @@ class Patches:
         g = g.reshape(b, k, conv.groups, conv.shape[0] // conv.groups, math.prod(g.shape[3:]))
         if k == 1:
             return g[:, 0], patches[:, 0]
-        return tuple(t.permute(0, 2, 3, 1, 4).flatten(3) for t in (g, patches))
+        return g.permute(0, 2, 3, 1, 4).flatten(3), patches.permute(0, 2, 3, 1, 4).flatten(3)
 
 
 def windows(x: Tensor, taps: tuple[slice, ...], stride: tuple, dilation: tuple, positions: torch.Size) -> Tensor:
@@ -143,7 +144,7 @@ def windows(x: Tensor, taps: tuple[slice, ...], stride: tuple, dilation: tuple, 
     return x.as_strided(size, (*lead, *inner, *outer), offset)
 
 
-def convolution(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def convolution(call: Call, grads: list[Tensor]) -> Parts | None:
     """conv1d, conv2d, conv3d with stride, padding, dilation and groups."""
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     x, weight, bias, stride, padding, dilation, groups = call.bind(*names)
@@ -166,7 +167,7 @@ def convolution(call: Call, grads: list[Tensor | None]) -> Parts | None:
     return parts
 
 
-def _each(value: object, n: int, default: int) -> tuple[int, ...]:
+def _each(value: Any, n: int, default: int) -> tuple[int, ...]:
     if value is None:
         return (default,) * n
     if isinstance(value, int):
@@ -174,7 +175,7 @@ def _each(value: object, n: int, default: int) -> tuple[int, ...]:
     return tuple(value) if len(value) == n else tuple(value) * n
 
 
-def _sides(padding: object, kernel: torch.Size, dilation: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+def _sides(padding: Any, kernel: torch.Size, dilation: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """Zeros before and behind each dimension, laid as torch lays them for "same"."""
     if padding == "same":
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]

@@ -23,7 +23,7 @@ IN_PLACE: dict[str, Callable] = {
 }
 
 
-def broadcast(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def broadcast(call: Call, grads: list[Tensor]) -> Parts | None:
     """Elementwise functions and `expand`: G = ∂f/∂p with p repeated over the batch, summed within each sample."""
     g = grads[0]
     layout = call.out_layout(g)
@@ -49,7 +49,7 @@ def broadcast(call: Call, grads: list[Tensor | None]) -> Parts | None:
     ]
 
 
-def repeat(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def repeat(call: Call, grads: list[Tensor]) -> Parts | None:
     """`repeat` and `tile` along the batch: the copies of a sample add."""
     (target,) = call.targets
     g = call.out_rows(grads[0])

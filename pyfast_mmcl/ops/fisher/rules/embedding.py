@@ -60,7 +60,7 @@ def add_rows(out: Tensor, index: Tensor, values: Tensor) -> Tensor:
     return out.index_add_(0, index, values)
 
 
-def embedding(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def embedding(call: Call, grads: list[Tensor]) -> Parts | None:
     """``weight[ids]``; the row ``padding_idx`` receives no gradient, as in torch."""
     weight, ids, ignored, by_count = call.bind("weight", "indices", "padding_idx", "scale_grad_by_freq")
     target, rows = call.target(weight), call.rows(ids)

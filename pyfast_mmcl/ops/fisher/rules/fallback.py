@@ -46,15 +46,18 @@ def _call_on(call: Call, values: dict[int, Tensor], kept: list[int]) -> tuple[Te
 
 
 def _by_sample(call: Call, grads: list[Tensor | None], rows: dict[int, Tensor]) -> list[Tensor]:
-    kept = [i for i, g in enumerate(grads) if g is not None]
-    cotangents = tuple(call.out_rows(grads[i], i) for i in kept)
+    seeds = {i: g for i, g in enumerate(grads) if g is not None}
+    cotangents = tuple(call.out_rows(g, i) for i, g in seeds.items())
     params = tuple(t.value.detach() for t in call.targets)
     ids = [id(t.value) for t in call.targets]
 
     def one(sample: tuple[Tensor, ...], cotangent: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         data = dict(zip(rows, sample, strict=True))
-        _, pull = torch.func.vjp(lambda *p: _call_on(call, {**data, **dict(zip(ids, p, strict=True))}, kept), *params)
-        return pull(cotangent)
+
+        def run(*values: Tensor) -> tuple[Tensor, ...]:
+            return _call_on(call, {**data, **dict(zip(ids, values, strict=True))}, list(seeds))
+
+        return torch.func.vjp(run, *params)[1](cotangent)
 
     chunk = max(1, BUDGET // max(1, sum(p.numel() for p in params)))
     return list(torch.func.vmap(one, chunk_size=chunk)(tuple(rows.values()), cotangents))
@@ -62,21 +65,18 @@ def _by_sample(call: Call, grads: list[Tensor | None], rows: dict[int, Tensor]) 
 
 def _spread(call: Call, grads: list[Tensor | None]) -> list[Tensor]:
     """Parameters repeated over the batch by a function without data: one cotangent per sample, zero elsewhere."""
-    kept = [i for i, g in enumerate(grads) if g is not None]
+    seeds = {i: g for i, g in enumerate(grads) if g is not None}
     leaves = [t.value.detach().requires_grad_() for t in call.targets]
     with torch.enable_grad():
-        results = _call_on(call, {id(t.value): x for t, x in zip(call.targets, leaves, strict=True)}, kept)
+        results = _call_on(call, {id(t.value): x for t, x in zip(call.targets, leaves, strict=True)}, list(seeds))
     found: list[list[Tensor]] = [[] for _ in leaves]
     for b in range(call.samples):
         cotangents = []
-        for i in kept:
-            alone = torch.zeros_like(grads[i])
-            call.out_layout(grads[i], i).rows(alone, call.samples)[b] = call.out_rows(grads[i], i)[b]
+        for i, g in seeds.items():
+            alone = torch.zeros_like(g)
+            call.out_layout(g, i).rows(alone, call.samples)[b] = call.out_rows(g, i)[b]
             cotangents.append(alone)
-        for values, g in zip(
-            found,
-            torch.autograd.grad(results, leaves, cotangents, retain_graph=True, materialize_grads=True),
-            strict=True,
-        ):
-            values.append(g)
+        pulled = torch.autograd.grad(results, leaves, cotangents, retain_graph=True, materialize_grads=True)
+        for values, grad in zip(found, pulled, strict=True):
+            values.append(grad)
     return [torch.stack(values) for values in found]

@@ -12,19 +12,19 @@ from ..shared import Shared
 Parts = list[tuple[Shared, Contribution]]
 
 
-def linear(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def linear(call: Call, grads: list[Tensor]) -> Parts | None:
     """``x @ weight.T + bias``: G_W = Σ_s g_s ⊗ x_s, G_b = Σ_s g_s."""
     x, weight, bias = call.bind("input", "weight", "bias")
     return _map(call, grads[0], x, weight, bias, transposed=False)
 
 
-def matmul(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def matmul(call: Call, grads: list[Tensor]) -> Parts | None:
     """``x @ weight`` with a matrix [I, O] on the right."""
     x, weight = call.bind("input", "other")
     return _map(call, grads[0], x, weight, None, transposed=True)
 
 
-def addmm(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def addmm(call: Call, grads: list[Tensor]) -> Parts | None:
     """``bias + x @ weight`` with a matrix [I, O]."""
     if len(call.args) > 3 or "alpha" in call.kwargs or "beta" in call.kwargs:
         return None

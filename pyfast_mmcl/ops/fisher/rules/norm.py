@@ -15,37 +15,37 @@ from ..shared import Shared
 Parts = list[tuple[Shared, Contribution]]
 
 
-def layer_norm(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def layer_norm(call: Call, grads: list[Tensor]) -> Parts | None:
     """γ and β of the last dimensions."""
     x, shape, weight, bias, eps = call.bind("input", "normalized_shape", "weight", "bias", "eps")
     plain = torch.layer_norm(_wide(x), shape, None, None, 1e-5 if eps is None else eps)
     return _gains(call, grads[0], x, plain, weight, bias, range(-len(shape), 0))
 
 
-def rms_norm(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def rms_norm(call: Call, grads: list[Tensor]) -> Parts | None:
     """γ of the last dimensions."""
     x, shape, weight, eps = call.bind("input", "normalized_shape", "weight", "eps")
     return _gains(call, grads[0], x, torch.rms_norm(_wide(x), shape, None, eps), weight, None, range(-len(shape), 0))
 
 
-def group_norm(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def group_norm(call: Call, grads: list[Tensor]) -> Parts | None:
     """γ and β of the channels [N, C, …]."""
     x, groups, weight, bias, eps = call.bind("input", "num_groups", "weight", "bias", "eps")
     plain = torch.group_norm(_wide(x), groups, None, None, 1e-5 if eps is None else eps)
     return _gains(call, grads[0], x, plain, weight, bias, (1 - x.ndim,))
 
 
-def instance_norm(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def instance_norm(call: Call, grads: list[Tensor]) -> Parts | None:
     """γ and β of the channels [N, C, …]."""
     names = ("input", "weight", "bias", "running_mean", "running_var", "use_input_stats", "momentum", "eps")
     x, weight, bias, mean, var, own, momentum, eps = call.bind(*names)
     # the running statistics are not to be updated a second time
     kept = (None, None) if own else (mean, var)
-    plain = torch.instance_norm(_wide(x), None, None, *kept, own, momentum, eps, False)
+    plain = torch.instance_norm(_wide(x), None, None, kept[0], kept[1], own, momentum, eps, False)
     return _gains(call, grads[0], x, plain, weight, bias, (1 - x.ndim,))
 
 
-def batch_norm(call: Call, grads: list[Tensor | None]) -> Parts | None:
+def batch_norm(call: Call, grads: list[Tensor]) -> Parts | None:
     """γ and β of the channels [N, C, …] with the running statistics."""
     names = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
     x, weight, bias, mean, var, training, momentum, eps = call.bind(*names)

@@ -5,7 +5,7 @@ With G_t the gradient of a step's pre-activations, ``G_ih = Σ_t G_t ⊗ x_t`` a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -66,12 +66,14 @@ def recurrent(call: Call, grads: list[Tensor | None]) -> Parts | None:
     if dropout and train:
         raise InputError(f"{call.key}: its inner dropout cannot be drawn again; call model.eval() or set dropout=0.")
     time = 1 if batch_first else 0
-    data = [_sequences(call, x, time), *(_sequences(call, s, 0) for s in starts)]
-    if any(d is None for d in data):
+    found = [_sequences(call, x, time), *(_sequences(call, s, 0) for s in starts)]
+    data = [d for d in found if d is not None]
+    if len(data) < len(found):
         return None
     step = STEPS[call.name]
+    groups = [list(weights[i : i + each]) for i in range(0, len(weights), each)]
     with torch.enable_grad():
-        runs, results = _unroll(step, data[0], data[1:], _grouped(weights, each), directions)
+        runs, results = _unroll(step, data[0], data[1:], groups, directions)
     axes = [time] + [0] * (len(results) - 1)
     wanted = [_sequences(call, g, a, i) for i, (g, a) in enumerate(zip(grads, axes, strict=True))]
     return _parts(call, runs, results, wanted)
@@ -81,8 +83,8 @@ def cell(call: Call, grads: list[Tensor | None]) -> Parts | None:
     """torch.lstm_cell, gru_cell, rnn_tanh_cell and rnn_relu_cell: one step."""
     x, start, w_ih, w_hh, b_ih, b_hh = call.bind("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")
     starts = [start] if isinstance(start, Tensor) else start
-    data = [None if (rows := call.rows(t)) is None or call.target(t) is not None else rows for t in (x, *starts)]
-    if any(d is None for d in data):
+    data = [rows for t in (x, *starts) if call.target(t) is None and (rows := call.rows(t)) is not None]
+    if len(data) < 1 + len(starts):
         return None
     weights = [w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None]
     steps, *state = (d.flatten(0, 1)[None] for d in data)
@@ -101,13 +103,8 @@ def _sequences(call: Call, x: Tensor | None, time: int, place: int | None = None
     return None if rows is None else rows.movedim(1 + time, 0).flatten(1, 2)
 
 
-def _grouped(weights: list[Tensor], each: int) -> Iterator[list[Tensor]]:
-    for start in range(0, len(weights), each):
-        yield list(weights[start : start + each])
-
-
 def _unroll(
-    step: Callable, x: Tensor, starts: list[Tensor], groups: Iterator[list[Tensor]], directions: int
+    step: Callable, x: Tensor, starts: list[Tensor], groups: list[list[Tensor]], directions: int
 ) -> tuple[list[Run], list[Tensor]]:
     """All runs, and (output [T, N, ·], final states [L·directions, N, ·])."""
     runs: list[Run] = []
@@ -134,7 +131,8 @@ def _start(weights: list[Tensor], x: Tensor) -> Run:
 
 
 def _steps(step: Callable, run: Run, state: State) -> tuple[list[Tensor], State]:
-    w_hh, bias = (run.weights[i].detach().to(run.inputs.dtype) if i < len(run.weights) else None for i in (1, 3))
+    values = [w.detach().to(run.inputs.dtype) for w in run.weights]
+    w_hh, bias = values[1], values[3] if len(values) > 2 else None
     states = []
     for i in run.from_input.unbind(0):
         run.before.append(state[0])
@@ -155,7 +153,7 @@ def _parts(call: Call, runs: list[Run], results: list[Tensor], wanted: list[Tens
         g_input, g_state = next(found), torch.stack([next(found) for _ in run.from_state])
         tensors = (g_input, g_state, run.inputs.detach(), torch.stack(run.before).detach())
         g_input, g_state, x, h = (_by_sample(t, call.samples) for t in tensors)
-        forms = (
+        forms: tuple[Contribution, ...] = (
             Outer(g_input, x, run.weights[0].shape),
             Outer(g_state, h, run.weights[1].shape),
             Dense(g_input.sum(1)),
