@@ -389,6 +389,19 @@ def test_layers_without_closed_form_fall_back_with_a_warning(layer):
         )
 
 
+def test_parameter_copied_to_the_samples_one_by_one():
+    class Stacked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token, self.first = nn.Parameter(torch.randn(1, 5)), nn.Linear(5, 5)
+
+        def forward(self, x):
+            return torch.tanh(torch.cat([torch.stack([self.token] * len(x)), self.first(x)], 1))
+
+    with pytest.warns(UserWarning, match="no closed form for stack.*layer.token"):
+        check(Last(Stacked(), 5), [(torch.randn(4, 6, 5), classes(4))])
+
+
 def test_two_results_and_a_branch_without_gradient(no_fallback):
     class Branches(nn.Module):
         def __init__(self):
