@@ -8,8 +8,8 @@
 namespace pyfast::contrastive {
 namespace {
 
-// Whether the teacher's diagonal is the largest of its row (column). Row tiles belong to one item; column maxima are
-// collected per item.
+// Whether nothing exceeds the teacher's diagonal in its row (column); a diagonal of NaN is exceeded by nothing, so that
+// it reaches the loss. Row tiles belong to one item; column maxima are collected per item.
 class Right {
  public:
   Right(const KLStatsArgs& a, const Sweep& sweep)
@@ -18,7 +18,7 @@ class Right {
     constexpr float least = -std::numeric_limits<float>::infinity();
     row_max_.assign(a.teacher.a.n() + max_mr, least);
     col_max_.assign(a.teacher.b.n() + max_nr, least);
-    diagonal_.assign(a.teacher.a.n(), std::numeric_limits<float>::quiet_NaN());
+    diagonal_.assign(a.teacher.a.n(), least);
     by_item_.assign(sweep.items(), std::vector<float>(sweep.col_block() + max_nr, least));
   }
 
@@ -41,11 +41,11 @@ class Right {
   void write(const KLStatsArgs& a) const {
     const auto n = static_cast<int64_t>(diagonal_.size());
     if (a.rows.right)
-      for (int64_t i = 0; i < n; ++i) a.rows.right[i] = diagonal_[i] >= row_max_[i];
+      for (int64_t i = 0; i < n; ++i) a.rows.right[i] = !(row_max_[i] > diagonal_[i]);
     if (!a.cols.right) return;
     for (int64_t j = 0; j < a.teacher.b.n(); ++j) {
       const int64_t i = j - shift_;
-      a.cols.right[j] = i >= 0 && i < n && diagonal_[i] >= col_max_[j];
+      a.cols.right[j] = i >= 0 && i < n && !(col_max_[j] > diagonal_[i]);
     }
   }
 
