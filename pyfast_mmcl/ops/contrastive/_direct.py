@@ -1,4 +1,4 @@
-"""Small batches on the CPU: loss and gradients from one compiled call, since there the calls cost more than the sums."""
+"""Small batches on the CPU: loss and gradients from one compiled call, since there calls cost more than sums."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def contrast_directly(op: str, a: Tensor, b: Tensor, scale: Any, terms: Any) -> 
             need_b=needed[1],
             precision=terms.precision,
         )
-        return torch.tensor(loss), [da, db, torch.tensor(dscale, dtype=torch.float64) if needed[2] else None]
+        value = torch.tensor(loss, dtype=torch.float32, device="cpu")
+        return value, [da, db, torch.tensor(dscale, dtype=torch.float64, device="cpu") if needed[2] else None]
 
     return with_known_gradients(op, compute, a, b, scale)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from ..._errors import InputError, unknown_name
 from ..knn._checks import FLOATS, as_tensor
@@ -29,7 +30,19 @@ def rows_of(x: Any, name: str) -> Tensor:
         raise InputError(
             f"{name}: expected float32, float16, bfloat16 or float64, got {x.dtype}; convert with .float()."
         )
-    return x
+    _check_plain(x, name)
+    return x.resolve_neg()  # the compiled kernels read memory, where a pending sign is not
+
+
+def _check_plain(x: Tensor, name: str) -> None:
+    # Under torch.func a tensor has no memory to read, and a tangent would be lost without a word.
+    if torch.compiler.is_compiling():
+        return
+    if torch._C._functorch.is_functorch_wrapped_tensor(x) or unpack_dual(x).tangent is not None:
+        raise InputError(
+            f"{name}: expected a plain tensor, got one of torch.func (vmap, grad, jvp) or forward-mode derivatives; "
+            "use torch.autograd.grad, or pyfast_mmcl.ops.contrastive.reference, the same values in plain torch."
+        )
 
 
 def pair_of(a: Any, b: Any, names: tuple[str, str] = ("a", "b")) -> tuple[Tensor, Tensor]:
@@ -79,6 +92,7 @@ def scalar(x: Any, name: str) -> Any:
     if isinstance(x, Tensor):
         if x.numel() != 1 or not x.is_floating_point():
             raise InputError(f"{name}: expected a number or a tensor of one, got {x.dtype} of shape {list(x.shape)}.")
+        _check_plain(x, name)
         return x
     if isinstance(x, bool) or not isinstance(x, numbers.Real):
         raise InputError(f"{name}: expected a number or a 0-d tensor, got {x!r}.")
@@ -131,10 +145,10 @@ def integers(x: Any, name: str, n: int, device: torch.device) -> Tensor:
 def _numbers(x: Any, name: str, n: int, what: str) -> Tensor:
     if isinstance(x, Tensor):
         return x
-    array = np.asarray(x)
+    array = np.array(x)  # a copy: backward reads it again
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name}: expected {what} of shape [{n}], got {type(x).__name__} of dtype {array.dtype}.")
-    return torch.as_tensor(array)
+    return torch.as_tensor(array, device="cpu")
 
 
 def weights_of(weights: Any, name: str, n: int, device: torch.device) -> Tensor:

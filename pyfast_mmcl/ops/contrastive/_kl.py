@@ -139,16 +139,18 @@ class _Distill(torch.autograd.Function):
         ctx.terms, ctx.scales = terms, (number(s_scale), number(t_scale))
         ctx.like = s_scale if isinstance(s_scale, Tensor) else None
         value, row, col = loss_with_sums(sa, sb, ta, tb, ctx.scales[0], ctx.scales[1], terms)
-        ctx.rows = len(row)
-        ctx.save_for_backward(sa, sb, ta, tb, *row, *col)
+        ctx.rows, ctx.kept, ctx.teacher = len(row), len(row) + len(col), (ta, tb)
+        # The teacher is saved to notice changes of it; rows of inference mode have no version and cannot be saved.
+        ctx.save_for_backward(sa, sb, *row, *col, *(x for x in (ta, tb) if not x.is_inference()))
         return value
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
-        sa, sb, ta, tb, *kept = ctx.saved_tensors
+        sa, sb, *kept = ctx.saved_tensors
+        ta, tb = ctx.teacher
         need = ctx.needs_input_grad
         with torch.no_grad():
-            row, col = kept[: ctx.rows], kept[ctx.rows :]
+            row, col = kept[: ctx.rows], kept[ctx.rows : ctx.kept]
             s_scale, t_scale = ctx.scales
             da, db, slope = gradients(g, sa, sb, ta, tb, s_scale, t_scale, row, col, ctx.terms, need[0], need[1])
             dscale = slope.to(ctx.like).reshape(ctx.like.shape) if need[2] else None

@@ -99,7 +99,7 @@ def pair_grads(
         _bfloat16(a, precision),
         torch.get_num_threads(),
     )
-    return (da if need_a else None), db, torch.tensor(dscale, dtype=torch.float64)
+    return (da if need_a else None), db, torch.tensor(dscale, dtype=torch.float64, device="cpu")
 
 
 def contrast_directly(
@@ -160,7 +160,7 @@ def siglip_pass(
         _bfloat16(a, precision),
         torch.get_num_threads(),
     )
-    loss, dscale, dbias = torch.tensor(sums, dtype=torch.float64).unbind()
+    loss, dscale, dbias = torch.tensor(sums, dtype=torch.float64, device="cpu").unbind()
     return loss, (da if need_a else None), db, dscale, dbias
 
 
@@ -235,7 +235,7 @@ def kl_grads(
         _bfloat16(sa, precision),
         torch.get_num_threads(),
     )
-    return (da if need_a else None), db, torch.tensor(dscale, dtype=torch.float64)
+    return (da if need_a else None), db, torch.tensor(dscale, dtype=torch.float64, device="cpu")
 
 
 def _bfloat16(a: Tensor, precision: str) -> bool:
@@ -270,13 +270,17 @@ def _pull_capsules(pull: Pull | None) -> tuple[Any, ...]:
     return () if pull is None else _capsules((_vector(pull.max), _vector(pull.coef), _vector(pull.pos)))
 
 
+def _new(shape: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="cpu")  # whatever torch's defaults are
+
+
 def _new_side(n: int) -> Side:
-    return Side(torch.empty(n), torch.empty(n, dtype=torch.float64), torch.empty(n, dtype=torch.float64))
+    return Side(_new(n), _new(n, torch.float64), _new(n, torch.float64))
 
 
 def _new_kl_side(n: int) -> KLSide:
-    s_sum, t_sum, cross = (torch.empty(n, dtype=torch.float64) for _ in range(3))
-    return KLSide(torch.empty(n), torch.empty(n), s_sum, t_sum, cross, torch.zeros(n, dtype=torch.bool))
+    s_sum, t_sum, cross = (_new(n, torch.float64) for _ in range(3))
+    return KLSide(_new(n), _new(n), s_sum, t_sum, cross, torch.zeros(n, dtype=torch.bool, device="cpu"))
 
 
 def _kl_capsules(side: KLSide | None, want_right: bool) -> tuple[Any, ...]:
@@ -287,6 +291,4 @@ def _kl_capsules(side: KLSide | None, want_right: bool) -> tuple[Any, ...]:
 
 
 def _new_gradients(a: Tensor, b: Any, need_a: bool, need_b: bool) -> tuple[Tensor | None, Tensor | None]:
-    da = torch.empty(a.shape, dtype=torch.float32) if need_a else None
-    db = torch.empty(b.shape, dtype=torch.float32) if need_b else None
-    return da, db
+    return _new(a.shape) if need_a else None, _new(b.shape) if need_b else None

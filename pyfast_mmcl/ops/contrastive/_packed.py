@@ -34,7 +34,8 @@ class PackedReference:
         self.precision = precision
         rounded = x.bfloat16() if precision == "bfloat16" else x
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        self.rows: Tensor = rounded.to(dtype, copy=True, memory_format=torch.contiguous_format)
+        with torch.inference_mode(False):  # autograd refuses to keep tensors of that mode
+            self.rows: Tensor = rounded.to(dtype, copy=True, memory_format=torch.contiguous_format)
         self._compiled: dict[str, Any] = {}
 
     def __len__(self) -> int:

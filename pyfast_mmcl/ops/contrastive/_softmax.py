@@ -137,14 +137,18 @@ class _Contrast(torch.autograd.Function):
         value, row, col = loss_with_sums(a, b, ctx.scale, terms)
         ctx.like = scale if isinstance(scale, Tensor) else None
         ctx.sides = (row is not None, col is not None)
-        ctx.save_for_backward(a, b, *(x for side in (row, col) if side is not None for x in (side.max, side.sum)))
+        kept = [x for side in (row, col) if side is not None for x in (side.max, side.sum)]
+        # Backward reads the labels again: saved, so that a change of them in between is noticed.
+        ids = (x for x in (terms.row_ids, terms.col_ids) if not x.is_inference())
+        ctx.save_for_backward(a, b, *kept, *ids)
         return value
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         a, b, *kept = ctx.saved_tensors
         row = (kept[0], kept[1]) if ctx.sides[0] else None
-        col = (kept[-2], kept[-1]) if ctx.sides[1] else None
+        first = 2 * ctx.sides[0]
+        col = (kept[first], kept[first + 1]) if ctx.sides[1] else None
         need = ctx.needs_input_grad
         with torch.no_grad():
             grads = gradients(g, a, b, ctx.scale, row, col, ctx.terms, need[1], need[2] and not ctx.terms.symmetric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -130,7 +131,7 @@ def _weights_of_sides(
 ) -> tuple[Tensor | None, Tensor | None]:
     if weights is None:
         return None, None
-    if isinstance(weights, tuple) and len(weights) == 2:
+    if isinstance(weights, tuple) and len(weights) == 2 and not isinstance(weights[0], numbers.Real):
         return (
             inputs.weights_of(weights[0], "weights[0]", n, device),
             inputs.weights_of(weights[1], "weights[1]", m, device),

@@ -105,7 +105,8 @@ def run(case: Case, module: ModuleType, given: Leaves, **options: Any) -> tuple[
     """The value, and the gradients of its weighted sum for the learned leaves."""
     x = {k: v.detach().clone().requires_grad_(k in case.learned) for k, v in given.items()}
     value = case.call(module, x, **options)
-    upstream = torch.linspace(0.5, 1.5, max(value.numel(), 1)).to(value)[: value.numel()].reshape(value.shape)
+    steps = torch.linspace(0.5, 1.5, max(value.numel(), 1), dtype=value.dtype, device=value.device)
+    upstream = steps[: value.numel()].reshape(value.shape)
     grads = torch.autograd.grad(value, [x[k] for k in case.learned], upstream)
     return value.detach(), dict(zip(case.learned, grads, strict=True))
 
