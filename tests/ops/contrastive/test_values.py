@@ -48,7 +48,7 @@ def test_float64_is_the_whole_matrix(case, n, monkeypatch):
 
 
 @EVERY
-@pytest.mark.parametrize("n, features", [(1, 3), (17, 64), (65, 97), (129, 16)])
+@pytest.mark.parametrize("n, features", [(1, 3), (33, 64), (129, 97)])
 def test_float32(case, n, features, backend):
     assert_close(case, leaves(n, features, dtype=torch.float32), backend=backend)
 
@@ -99,7 +99,7 @@ def test_no_rows(case, dtype):
         torch.testing.assert_close(grad.double(), expected_grads[name].double(), rtol=1e-5, atol=1e-6)
 
 
-@EVERY
+@SOME
 def test_layouts(case, backend):
     given = leaves(33, 17, dtype=torch.float32)
     expected = ours(case, given, backend=backend)
@@ -203,7 +203,7 @@ def test_same_bits_for_every_number_of_threads(case, isa):
             assert_same_bits(grad, results[0][1][name])
 
 
-@EVERY
+@SOME
 def test_autocast_does_not_reach_into_the_op(case, backend):
     given = leaves(20, dtype=torch.float32)
     expected = case.call(contrastive, given, backend=backend)
