@@ -15,11 +15,11 @@ OPS = torch.ops.pyfast_mmcl
 
 
 @pytest.fixture(autouse=True)
-def fresh_compiler(monkeypatch):
+def fresh_compiler():
     """Nothing compiled before this test: the cache on disk would keep derivatives of an older version of the ops."""
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
-    torch._dynamo.reset()
-    yield
+    with torch._inductor.config.patch(force_disable_caches=True):
+        torch._dynamo.reset()
+        yield
     torch._dynamo.reset()
 
 
