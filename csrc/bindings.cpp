@@ -311,10 +311,10 @@ double pair_grads(const py::object& a, const py::object& b, double scale, const 
 }
 
 py::tuple contrast_directly(const py::object& a, const py::object& b, double scale, const py::object& row_ids,
-                            const py::object& col_ids, double row_weight, double col_weight, const py::object& da,
-                            const py::object& db, bool bfloat16, int threads) {
+                            const py::object& col_ids, bool symmetric, double row_weight, double col_weight,
+                            const py::object& da, const py::object& db, bool bfloat16, int threads) {
   con::DirectArgs args{
-      engine(bfloat16, threads), pair_product(a, b, scale, 0), nullptr, nullptr, row_weight, col_weight, {}};
+      engine(bfloat16, threads), pair_product(a, b, scale, 0), nullptr, nullptr, symmetric, row_weight, col_weight, {}};
   args.row_ids = side<int64_t>(row_ids, "row ids", DType::i64, args.product.a.n());
   args.col_ids = side<int64_t>(col_ids, "column ids", DType::i64, args.product.b.n());
   double dscale = 0, loss = 0;

@@ -31,8 +31,9 @@ struct Part {
 double contrast_directly(const DirectArgs& args) {
   const int64_t n = args.product.a.n(), m = args.product.b.n();
   Part rows(n, args.row_weight), cols(m, args.col_weight);
-  StatsArgs first{args.engine, args.product, args.row_ids, args.col_ids, {}, false, {}, {}};
-  GradArgs second{args.engine, args.product, args.row_ids, args.col_ids, {}, false, {}, {}, args.out};
+  const Exclude self{args.symmetric, 0};
+  StatsArgs first{args.engine, args.product, args.row_ids, args.col_ids, self, args.symmetric, {}, {}};
+  GradArgs second{args.engine, args.product, args.row_ids, args.col_ids, self, args.symmetric, {}, {}, args.out};
   if (args.row_weight != 0) first.rows = rows.stats();
   if (args.col_weight != 0) first.cols = cols.stats();
   pair_stats(first);

@@ -66,6 +66,7 @@ struct DirectArgs {
   Product product;
   const int64_t* row_ids;
   const int64_t* col_ids;
+  bool symmetric;  // b is a, each row left out of its own sum; rows only
   double row_weight, col_weight;
   Gradients out;
 };

@@ -23,7 +23,7 @@ def applies(a: Tensor, b: Tensor, terms: Any) -> bool:
         and terms.reduce
         and terms.row_share is None
         and terms.col_share is None
-        and not terms.symmetric
+        and (not terms.symmetric or a.shape[0] > 1)  # alone, a row has nothing to be compared with
         and terms.packed is None
         and terms.backend in ("auto", "native")
         and not isinstance(terms.row_weight, Tensor)
@@ -44,8 +44,9 @@ def contrast_directly(op: str, a: Tensor, b: Tensor, scale: Any, terms: Any) -> 
             col_ids=terms.col_ids,
             row_weight=terms.row_weight or 0.0,
             col_weight=terms.col_weight or 0.0,
+            symmetric=terms.symmetric,
             need_a=needed[0] or (needed[2] and not needed[1]),
-            need_b=needed[1],
+            need_b=needed[1] and not terms.symmetric,
             precision=terms.precision,
         )
         value = torch.tensor(loss, dtype=torch.float32, device="cpu")
