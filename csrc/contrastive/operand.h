@@ -24,9 +24,9 @@ struct Engine {
   const Kernels* tile;
   int threads;
 
-  // Threads worth waking for so many multiply-adds: each should have some 100 microseconds of work.
+  // Threads worth waking for so many multiply-adds: each should have some 40 microseconds of work.
   int threads_for(double operations) const {
-    const double worth = operations / 12e6;
+    const double worth = operations / 4e6;
     return worth >= threads ? threads : worth < 1 ? 1 : static_cast<int>(worth);
   }
 };

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ._inputs import number
+
+_FEW = 1 << 20  # values that one thread multiplies at once
 
 
 def once(op: str, inputs: Sequence[Tensor], grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
@@ -66,7 +69,14 @@ class _Known(torch.autograd.Function):
         with torch.no_grad():
             upstream = number(g) * ctx.factor
             grads = [
-                None if k is None else (k * upstream).to(kind[0]).reshape(kind[1])
+                None if k is None else _times(k, upstream).to(kind[0]).reshape(kind[1])
                 for k, kind in zip(kept, ctx.kinds, strict=True)
             ]
         return (None, None, None, *once(ctx.op, (*tensors, g), grads))
+
+
+def _times(x: Tensor, factor: Any) -> Tensor:
+    if isinstance(factor, float) and x.device.type == "cpu" and x.dtype == torch.float32 and 1 < x.numel() < _FEW:
+        # torch would wake threads for this, which go on spinning beside the kernels' own
+        return torch.from_numpy(np.multiply(x.numpy(), np.float32(factor)))
+    return x * factor

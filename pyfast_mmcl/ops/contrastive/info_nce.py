@@ -47,7 +47,7 @@ def info_nce(
         labels: None: row i of a belongs to row i of b (N = M). Else integers [N] used for both sides, or a pair
             (labels_a [N], labels_b [M]): equal labels are positives, any number of them. A row without a positive
             contributes 0 and leaves the mean.
-        weights: one per row ≥ 0, [N]; a pair (w_a [N], w_b [M]) weighs the two directions apart. Constants.
+        weights: one per row ≥ 0 (not checked), [N]; a pair (w_a [N], w_b [M]) weighs the directions apart. Constants.
             mean = Σ w L / Σ w over rows with a positive.
         reduction: "mean" (default), "sum", or "none": w·L per row, [N] ("ab"), [M] ("ba"), ½(L_ab + L_ba) ("both").
         precision: "auto" (bfloat16 tiles for bfloat16 rows, else float32), "float32" or "bfloat16" (rows and the

@@ -121,6 +121,11 @@ def test_a_transposed_leaf_gets_its_gradient(backend):
     torch.testing.assert_close(b.grad.double(), y.grad, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if str(c) in ONE_OF_EACH], ids=str)
+def test_many_features(case, backend):
+    assert_close(case, leaves(20, 4096, 10.0, torch.float32), backend=backend)
+
+
 def test_it_is_the_value_of_two_cross_entropies(backend):
     given = leaves(50, dtype=torch.float32)
     s = (given["scale"] * given["a"] @ given["b"].T).double()
