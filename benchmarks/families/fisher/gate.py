@@ -8,6 +8,7 @@ from benchmarks.families.fisher.cases import Case
 from benchmarks.families.fisher.truth import BATCH, FISHER, GRADIENT
 
 FLOAT32_TOLERANCE = 2e-3  # of a parameter's largest element: sums over hundreds of positions, through every layer
+CANCELLATION = 10  # times that for sums of signed gradients, which largely cancel; squares do not
 NEGLIGIBLE = 1e-6  # of the largest element of all parameters: below it, rounding of the whole pass decides
 
 
@@ -25,4 +26,5 @@ def check(case: Case, answer: dict, truth: dict, arrays: dict, tolerance: float)
         return f"expected elements {right.shape}, got {ours.shape}"
     scale = np.maximum(np.abs(right).max(1), NEGLIGIBLE * np.abs(right).max())
     error = (np.abs(ours - right).max(1) / scale).max()
-    return None if error <= tolerance else f"{named[0]} is {error / tolerance:.3g} times its tolerance off"
+    allowed = tolerance if named[0] == FISHER else CANCELLATION * tolerance
+    return None if error <= allowed else f"{named[0]} is {error / allowed:.3g} times its tolerance off"
