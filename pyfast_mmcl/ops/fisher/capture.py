@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ..._errors import InputError
 from .calls import Call
 from .plan import Plan, Shapes
 from .shared import Shared, SharedTensors, replace, tensors_in
 
 # These lose the value that the gradient of their parameter needs.
 OVERWRITING = ("mul_", "__imul__", "div_", "__itruediv__")
+OPERATORS = ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__")
 
 
 class Capture(TorchFunctionMode):
@@ -37,6 +39,8 @@ class Capture(TorchFunctionMode):
         self.shared = SharedTensors(params)
         self.calls: list[Call] = []
         self.shapes: dict[str, Shapes] = {}
+        # calls on something that was computed from samples and yet is the same for all: a statistic over the batch
+        self.mixed: list[str] = []
         some = next(iter(params.values()), None)
         self.anchor = torch.zeros((), device=None if some is None else some.device, requires_grad=True)
         self._plan, self._on_grad, self._uses = plan, on_grad, Counter[str]()
@@ -52,14 +56,18 @@ class Capture(TorchFunctionMode):
                 return body(function)(*args, **kwargs)
         key = self._key(function, targets)
         alone = all(self.shared.find(t) is not None for t in tensors)
-        if self._plan.is_shared(key, alone):
+        shared = self._plan.is_shared(key, alone)
+        refuse_writes(key, function, shared, self.shared.find(args[0]) is None if args else True, kwargs)
+        if shared:
+            if any(t.requires_grad and self.shared.find(t) is None for t in tensors):
+                self.mixed.append(key)
             result = self.shared.derive(key, function, args, kwargs, targets)
             self._see(key, tensors, result, True)
             return result
         call = Call(key, function, args, kwargs, targets, *self._plan.layouts(key))
         if call.name in OVERWRITING:
             call.args = (args[0].detach().clone(), *args[1:])
-        result = function(*args, **kwargs)
+        result = function(*replace(args, self._constant), **replace(kwargs, self._constant))
         self._see(key, tensors, result, False)
         return self._tap(call, result, tensors)
 
@@ -67,6 +75,10 @@ class Capture(TorchFunctionMode):
         name = f"{getattr(function, '__name__', function)}({', '.join(t.key for t in targets)})"
         self._uses[name] += 1
         return name if self._uses[name] == 1 else f"{name} use {self._uses[name]}"
+
+    def _constant(self, x: Any) -> Any:
+        """A parameter as a constant: its gradient is formed here, so whatever autograd still finds was not seen."""
+        return x.detach() if self.shared.find(x) is not None and x.requires_grad else x
 
     def _see(self, key: str, tensors: list[Tensor], result: Any, shared: bool) -> None:
         results = list(tensors_in(result))
@@ -111,6 +123,21 @@ class Capture(TorchFunctionMode):
     def _take(self, call: Call, grads: list[Tensor | None]) -> None:
         if any(g is not None for g in grads):
             self._on_grad(call, grads)
+
+
+def refuse_writes(key: str, function: Callable, shared: bool, foreign: bool, kwargs: Mapping[str, Any]) -> None:
+    """Raise InputError when a parameter is written into a tensor, which then holds it unseen.
+
+    foreign: the tensor written to is not made of parameters itself.
+    """
+    name = getattr(function, "__name__", "")
+    item = name == "__setitem__" and (foreign or not shared)
+    in_place = (name.endswith("_") and not name.endswith("__")) or name in OPERATORS
+    if item or (in_place and foreign and shared) or kwargs.get("out") is not None:
+        raise InputError(
+            f"{key}: writes a parameter into another tensor, where its gradient is lost sight of; "
+            "build that tensor with torch.cat, torch.stack or torch.where."
+        )
 
 
 class _Start(torch.autograd.Function):

@@ -79,11 +79,15 @@ def frozen(model: nn.Module) -> Iterator[None]:
 def choose_params(model: nn.Module, params: Any) -> dict[str, Tensor]:
     """Parameters by name: all that require a gradient, or those listed by name or as tensors."""
     named: dict[str, Tensor] = dict(model.named_parameters())
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "inference mode records nothing to take gradients of; call this outside torch.inference_mode()."
+        )
     if params is None:
         return {name: p for name, p in named.items() if p.requires_grad}
     names = {id(p): name for name, p in named.items()}
     chosen: dict[str, Tensor] = {}
-    for item in params:
+    for item in [params] if isinstance(params, (str, Tensor)) else params:
         name = names.get(id(item)) if isinstance(item, Tensor) else item
         if name is None:
             raise InputError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,12 +21,28 @@ def mean_squares(
     totals = {n: torch.zeros_like(p, dtype=wide[n], requires_grad=False) for n, p in params.items()}
     count = 0
     for batch in batches:
-        with torch.enable_grad():
+        with torch.enable_grad(), thawed(params):
             mean = loss(*forward(model, batch)).mean()
-        grads = torch.autograd.grad(mean, list(params.values()), allow_unused=True)
+            known = mean.requires_grad and len(params) > 0
+            grads = (
+                torch.autograd.grad(mean, list(params.values()), allow_unused=True) if known else [None] * len(params)
+            )
         for total, g in zip(totals.values(), grads, strict=True):
             if g is not None:
                 g = g.to(total.dtype)
                 total += g.abs() if absolute else g.square()
         count += 1
     return totals, count
+
+
+@contextlib.contextmanager
+def thawed(params: Mapping[str, Tensor]) -> Iterator[None]:
+    """All of ``params`` require a gradient inside: those asked for by name may be frozen."""
+    still = [p for p in params.values() if not p.requires_grad]
+    for p in still:
+        p.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for p in still:
+            p.requires_grad_(False)

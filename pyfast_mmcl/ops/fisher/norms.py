@@ -13,7 +13,7 @@ from .contributions import Contribution
 from .diagonal import Draws, collect
 from .engine import Engine, Forward, choose_params, refuse_batch_statistics
 from .objective import Loss, check_choice, cross_entropy, norm2
-from .rows import run_model
+from .rows import count_rows, run_model
 from .shared import Shared
 
 
@@ -50,6 +50,8 @@ def per_sample_norms(
     objective = norm2 if output == "norm2" else loss or cross_entropy
     draws = Draws("empirical", objective, 0, None)
     squares = _Squares(chosen)
+    if count_rows(batch) == 0:
+        return squares.sums(0)
     samples = collect(Engine(model, chosen, forward or run_model, draws), [batch], squares, draws)
     return squares.sums(samples).sqrt()
 

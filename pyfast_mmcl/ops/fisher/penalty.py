@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def quadratic_penalty(
     p, a, w = _list(params), _list(anchors), _list(weights)
     check_alike({"params": p, "anchors": a, "weights": w})
     chosen = _dispatch.penalty_backend(backend, p, a, w)
-    return _Quadratic.apply(float(lam), chosen, len(p), *p, *a, *w)
+    return _Quadratic.apply(finite_number(lam), chosen, len(p), *p, *a, *w)
 
 
 class _Quadratic(torch.autograd.Function):
@@ -87,6 +88,16 @@ def _native(
     return torch.tensor(value, dtype=torch.float64), pulls
 
 
+def finite_number(lam: Any) -> float:
+    """λ as a float. Raises InputError for anything that is not one finite number, or that wants a gradient."""
+    single = isinstance(lam, (int, float)) or (isinstance(lam, Tensor) and lam.numel() == 1)
+    if not single or not math.isfinite(lam):
+        raise InputError(f"lam: expected a finite number, got {lam!r}.")
+    if isinstance(lam, Tensor) and lam.requires_grad:
+        raise InputError("lam: receives no gradient; pass lam.item(), or use lam=1 and multiply the result by it.")
+    return float(lam)
+
+
 def _list(x: Tensors) -> list[Tensor]:
     return [x] if isinstance(x, Tensor) else list(x)
 
@@ -98,6 +109,10 @@ def check_alike(lists: dict[str, list[Tensor]]) -> None:
         if len(tensors) != len(reference):
             raise InputError(f"{name}: expected {len(reference)} tensors as in {first}, got {len(tensors)}.")
         for i, (x, y) in enumerate(zip(tensors, reference, strict=True)):
+            for owner, t in ((first, y), (name, x)):
+                if not isinstance(t, Tensor) or not t.is_floating_point():
+                    got = t.dtype if isinstance(t, Tensor) else type(t).__name__
+                    raise InputError(f"{owner}[{i}]: expected a tensor of floating-point numbers, got {got}.")
             if x.shape != y.shape:
                 raise InputError(f"{name}[{i}]: expected shape {list(y.shape)} as in {first}, got {list(x.shape)}.")
             if x.device != y.device:

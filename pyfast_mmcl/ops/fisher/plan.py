@@ -40,8 +40,9 @@ class Plan:
             self._args[key] = [candidates([tuple(x), tuple(y)], [n, m]) for x, y in args]
             self._outs[key] = [candidates([tuple(x), tuple(y)], [n, m]) for x, y in results]
             shared = all(x == y for x, y in args + results)
-            # the other way round, nothing new comes into sight
-            changed |= shared and not first[key].shared
+            # what no longer counts as shared is missing from the names of later calls that read other parameters too
+            renamed = not shared and any(f"{key}[" in other for other in first)
+            changed |= (shared or renamed) and shared != first[key].shared
             self._shared[key] = shared
         return changed
 

@@ -42,6 +42,7 @@ def probe(engine: Engine, batch: Any) -> None:
                 second.send_back(0)
                 second.send_back(COPIES - 1)
             first.check_seen()
+            second.check_unmixed()
             return
     raise InputError("model: its layers change from one forward pass to the next; fix their order and number.")
 
@@ -91,15 +92,21 @@ class _Look:
         return torch.autograd.grad(self._losses, inputs, alone, allow_unused=True, retain_graph=True)[1:]
 
     def check_seen(self) -> None:
-        """Raise InputError when the loss reaches other samples, or a parameter that no call was seen to read."""
+        """Raise InputError when the loss reaches other samples, or a parameter by a way that was not seen."""
         wanted = {name: p for name, p in self._engine.params.items() if p.requires_grad}
-        seen = {name for call in self.capture.calls for s in call.targets for name in s.leaves}
+        # the second sample alone may read the first, as in a causal model that takes the batch for time
+        self.send_back(1, list(wanted.values()))
         for name, g in zip(wanted, self.send_back(0, list(wanted.values())), strict=True):
-            if g is not None and name not in seen:
+            if g is not None:
                 raise InputError(
-                    f"{name}: read by code that hides its layer (a compiled or scripted module); use the plain "
-                    "module, or leave it out with params=."
+                    f"{name}: read by code that hides its layer (a compiled or scripted module, an autograd.Function); "
+                    "use the plain module, or leave it out with params=."
                 )
+
+    def check_unmixed(self) -> None:
+        """Raise InputError when a parameter meets something computed from the samples that is the same for all."""
+        if self.capture.mixed:
+            raise mixed(self.capture.mixed[0])
 
     def _settle(self, call: Call, grads: list[Tensor | None]) -> None:
         """Choose the layout under which the gradient of one sample's loss is zero at every other sample."""
@@ -108,15 +115,25 @@ class _Look:
         for place, g in enumerate(grads):
             if g is None or not bool(g.any()):
                 continue
+            if not bool(g.isfinite().all()):
+                raise InputError(
+                    f"{call.key}: the gradient of the first samples is NaN or infinite here; look for such values in "
+                    "the inputs and the parameters."
+                )
             fitting = [
                 layout
                 for layout in plan.out_candidates(call.key, place)
                 if layout.fits(g, self._samples) and not bool(layout.rows(g, self._samples)[others].any())
             ]
             if not fitting:
-                raise InputError(
-                    f"{call.key}: the loss of one sample depends on other samples of its batch here (an in-batch "
-                    "contrastive loss, a statistic over the batch), so it has no Fisher of its own; let each "
-                    "sample's loss read only that sample, with others held constant by .detach()."
-                )
+                raise mixed(call.key)
             plan.choose(call.key, place, fitting)
+
+
+def mixed(key: str) -> InputError:
+    """The error for samples that reach each other at the call ``key``."""
+    return InputError(
+        f"{key}: the loss of one sample depends on other samples of its batch here (an in-batch contrastive loss, a "
+        "statistic over the batch, a loop over its rows), so it has no Fisher of its own; let each sample's loss read "
+        "only that sample, with others held constant by .detach()."
+    )

@@ -69,8 +69,12 @@ class SharedTensors:
 
     def derive(self, key: str, function: Callable, args: Any, kwargs: Any, parents: list[Shared]) -> Any:
         """Run a function of shared tensors on their shadows; its differentiable results are shared tensors too."""
+        versions = [p.shadow._version for p in parents]
         with torch.enable_grad():
             result = function(*replace(args, self._shadow), **replace(kwargs, self._shadow))
+        for p, version in zip(parents, versions, strict=True):
+            if p.shadow._version != version:
+                self._overwritten(p, parents)
         count = 0
 
         def register(x: Any) -> Any:
@@ -86,6 +90,14 @@ class SharedTensors:
             return self._add(Shared(f"{key}[{count}]", x.detach(), x, leaves, region)).value
 
         return replace(result, register)
+
+    def _overwritten(self, changed: Shared, parents: list[Shared]) -> None:
+        """Everything in the memory of a tensor changed in place is computed from now on, not a view of a parameter."""
+        memory = changed.shadow.untyped_storage().data_ptr()
+        names = [name for p in parents for name in p.leaves]
+        for s in self._found.values():
+            if s.shadow.untyped_storage().data_ptr() == memory:
+                s.region, s.leaves = None, tuple(dict.fromkeys((*s.leaves, *names)))
 
     def _shadow(self, x: Any) -> Any:
         shared = self._found.get(id(x))
