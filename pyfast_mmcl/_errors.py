@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 
@@ -47,6 +48,6 @@ def whole_number(name: str, value: Any, *, least: int | None = 1) -> int:
 
 def number_above_zero(name: str, value: Any) -> float:
     """``value`` as float. Raises InputError when it is no finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
         raise InputError(f"{name}: expected a finite number above 0, got {value!r}.")
     return float(value)

@@ -1,5 +1,6 @@
 """Relational distillation as a module: its two terms and their weights."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,9 @@ def test_too_few_rows_have_no_relation(n):
 def test_errors():
     with raises_sentence(InputError, "angle_weight", "-1"):
         RelationDistillation(1, -1)
+    with raises_sentence(InputError, "distance_weight", "'a'"):
+        RelationDistillation("a")
+    assert RelationDistillation(delta=np.float32(0.5)).delta == 0.5
     with raises_sentence(InputError, "distance_weight", "nan"):
         RelationDistillation(float("nan"))
     with raises_sentence(InputError, "both are 0"):
