@@ -48,6 +48,7 @@ def whole_number(name: str, value: Any, *, least: int | None = 1) -> int:
 
 def number_above_zero(name: str, value: Any) -> float:
     """``value`` as float. Raises InputError when it is no finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
+    if number is None or not 0 < number < float("inf"):
         raise InputError(f"{name}: expected a finite number above 0, got {value!r}.")
-    return float(value)
+    return number

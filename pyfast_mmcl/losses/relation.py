@@ -42,7 +42,7 @@ class RelationDistillation(nn.Module):
     ) -> None:
         super().__init__()
         for name, weight in (("distance_weight", distance_weight), ("angle_weight", angle_weight)):
-            if not isinstance(weight, Real) or not 0 <= weight < float("inf"):
+            if not isinstance(weight, Real) or not 0 <= float(weight) < float("inf"):
                 raise InputError(f"{name}: expected a finite number of at least 0, got {weight!r}.")
         if distance_weight == 0 and angle_weight == 0:
             raise InputError("distance_weight and angle_weight: both are 0, expected at least one term.")
