@@ -17,13 +17,11 @@ is told to allow for its own products changes neither.
 
 from __future__ import annotations
 
-import subprocess
-import warnings
 from typing import Any
 
 import torch
-import triton
 
+from .. import _triton_device
 from . import pairs_torch
 from ._pairs import Pull
 from .kl_grads_triton import kl_grads
@@ -34,53 +32,17 @@ from .siglip_triton import siglip_pass
 
 __all__ = ["available", "kl_grads", "kl_stats", "pair_grads", "pair_stats", "siglip_pass"]
 
-# What a first launch raises where compiler, headers, driver or memory are missing.
-_FIRST_USE_FAILURES = (
-    RuntimeError,
-    OSError,
-    ImportError,
-    AssertionError,
-    subprocess.SubprocessError,
-    triton.TritonError,
-)
 # Verdict and reason per device, so that a failed self-check is reported the same way ever after.
 _verdicts: dict[torch.device, tuple[bool, str]] = {}
 
 
 def available(device: torch.device | str) -> tuple[bool, str]:
-    """Whether the kernels run on ``device``, and why not. The first call on a GPU checks them on a tiny problem.
-
-    On the CPU they run under Triton's interpreter only, which is for tests: it must have been switched on with
-    TRITON_INTERPRET=1 before Triton was first imported.
-    """
-    device = torch.device(device)
-    if device.type == "cpu":
-        if isinstance(pair_stats_kernel, triton.runtime.JITFunction):
-            return False, "Triton kernels need a CUDA device (for tests, TRITON_INTERPRET=1 runs them on the CPU)"
-        return True, "Triton's interpreter is on (TRITON_INTERPRET=1): correct but slow"
-    if device.type != "cuda" or not torch.cuda.is_available():
-        return False, f"Triton kernels need a CUDA device, got {device}"
-    if device.index is None:
-        device = torch.device("cuda", torch.cuda.current_device())
-    if device not in _verdicts:
-        _verdicts[device] = _first_use(device)
-    return _verdicts[device]
+    """Whether the kernels run on ``device``, and why not. The first call on a GPU checks them on a tiny problem."""
+    return _triton_device.available(device, pair_stats_kernel, _verdicts, _first_use)
 
 
 def _first_use(device: torch.device) -> tuple[bool, str]:
-    major, minor = torch.cuda.get_device_capability(device)
-    if major < 8:
-        return False, f"needs compute capability 8.0 or newer, {device} has {major}.{minor}"
-    try:
-        wrong = self_check(device)
-        reason = f"the self-check on {device} gave wrong {wrong}"
-    except _FIRST_USE_FAILURES as error:
-        wrong = "run"
-        reason = f"the self-check on {device} failed: {(str(error).strip() or repr(error)).splitlines()[0]}"
-    if wrong:
-        warnings.warn(f"the Triton contrastive kernels are not used: {reason}.", stacklevel=3)
-        return False, reason
-    return True, f"self-check passed on {device}"
+    return _triton_device.first_use(device, "contrastive", self_check)
 
 
 def _far(ours: torch.Tensor | None, truth: torch.Tensor | None, share: float) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -12,19 +10,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .. import _triton_device
+
 # Programs wanted on the device before the samples of a batch are no longer split.
 _PROGRAMS = 256
 # Floats of all partial planes at most.
 _PLANE_FLOATS = 1 << 24
-# What may go wrong when Triton builds and runs its first kernel on a machine; anything else is a bug of this package.
-_FIRST_USE_FAILURES = (
-    RuntimeError,
-    OSError,
-    ImportError,
-    AssertionError,
-    subprocess.SubprocessError,
-    triton.TritonError,
-)
 _verdicts: dict[torch.device, tuple[bool, str]] = {}
 
 
@@ -188,37 +179,12 @@ def outer_square_accumulate(
 
 
 def available(device: torch.device | str) -> tuple[bool, str]:
-    """Whether the kernel runs on ``device``, and why not. The first call on a GPU checks it on a tiny problem.
-
-    On the CPU it runs under Triton's interpreter only, which is for tests: it must have been switched on with
-    TRITON_INTERPRET=1 before Triton was first imported.
-    """
-    device = torch.device(device)
-    if device.type == "cpu":
-        if isinstance(outer_square_kernel, triton.runtime.JITFunction):
-            return False, "Triton kernels need a CUDA device (for tests, TRITON_INTERPRET=1 runs them on the CPU)"
-        return True, "Triton's interpreter is on (TRITON_INTERPRET=1): correct but slow"
-    if device.type != "cuda" or not torch.cuda.is_available():
-        return False, f"Triton kernels need a CUDA device, got {device}"
-    if device.index is None:
-        device = torch.device("cuda", torch.cuda.current_device())
-    if device not in _verdicts:
-        _verdicts[device] = _first_use(device)
-    return _verdicts[device]
+    """Whether the kernels run on ``device``, and why not. The first call on a GPU checks them on a tiny problem."""
+    return _triton_device.available(device, outer_square_kernel, _verdicts, _first_use)
 
 
 def _first_use(device: torch.device) -> tuple[bool, str]:
-    major, minor = torch.cuda.get_device_capability(device)
-    if major < 8:
-        return False, f"needs compute capability 8.0 or newer, {device} has {major}.{minor}"
-    try:
-        reason = "" if self_check(device) else f"the self-check on {device} gave wrong sums"
-    except _FIRST_USE_FAILURES as error:
-        reason = f"the self-check on {device} failed: {(str(error).strip() or repr(error)).splitlines()[0]}"
-    if reason:
-        warnings.warn(f"the Triton Fisher kernel is not used: {reason}.", stacklevel=3)
-        return False, reason
-    return True, f"self-check passed on {device}"
+    return _triton_device.first_use(device, "Fisher", lambda there: "" if self_check(there) else "sums")
 
 
 def self_check(device: torch.device) -> bool:
