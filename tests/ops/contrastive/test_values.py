@@ -136,6 +136,13 @@ def test_it_is_the_value_of_two_cross_entropies(backend):
     )
 
 
+def test_two_numbers_are_the_weights_of_two_rows_and_no_pair_of_sides():
+    x = leaves(2, 5, 3.0, torch.float64)
+    given = info_nce(x["a"], x["b"], 3.0, weights=(0.25, 0.75))
+    assert given == info_nce(x["a"], x["b"], 3.0, weights=torch.tensor([0.25, 0.75]))
+    assert given != info_nce(x["a"], x["b"], 3.0)
+
+
 def test_labels_in_any_order(backend):
     given = leaves(40, dtype=torch.float32)
     a, b, scale = given["a"], given["b"], given["scale"]
