@@ -8,11 +8,20 @@ import pytest
 import torch
 
 from pyfast_mmcl._errors import InputError, UnknownNameError
-from pyfast_mmcl.data import har_stream, permuted_mnist_stream, split_mnist_stream
+from pyfast_mmcl.data import (
+    har_stream,
+    omniglot_stream,
+    permuted_mnist_stream,
+    split_mnist_stream,
+    spoken_digits_stream,
+)
 from pyfast_mmcl.data.folder import data_file, read_arrays
 from pyfast_mmcl.data.har import SENSORS
 from pyfast_mmcl.data.mnist import held_out_digits, read_idx, read_mnist
+from pyfast_mmcl.data.scenario import Scenario
 from tests.check import raises_sentence
+
+GENERATED = Scenario("gdil", "generated", labels="generated", task_id_at_test=False, modalities="all")
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +142,78 @@ def test_har_has_four_sensors_in_units_of_the_people_trained_on(data_dir):
     assert 0.7 < share < 0.8 and not inputs[SENSORS[2]][~present[SENSORS[2]]].any()
     with raises_sentence(InputError, "n_tasks", "6"):
         har_stream("dil", 7, folder=data_dir)
+
+
+@pytest.fixture(scope="module")
+def recordings(data_dir):
+    return read_arrays("spoken_digits.npz", data_dir)
+
+
+def places_of(rows, pool):
+    """Number of the first row of ``pool`` that each of ``rows`` is a copy of."""
+    known = {row.tobytes(): i for i, row in reversed(list(enumerate(pool.numpy())))}
+    return [known[row.tobytes()] for row in rows.numpy()]
+
+
+@pytest.mark.parametrize("held_out", ["test", "validation"])
+@pytest.mark.parametrize("scenario", ["cil", "dil"])
+def test_digits_seen_and_heard_are_paired_within_their_class_and_side(data_dir, mnist, recordings, scenario, held_out):
+    stream = spoken_digits_stream(scenario, held_out=held_out, folder=data_dir)
+    images, digit = mnist
+    used, image_tested = held_out_digits(len(digit), held_out)
+    take = torch.from_numpy(recordings["index"])
+    fold = range(0, 5) if held_out == "test" else range(5, 10)
+    sound = torch.from_numpy(recordings["x"]).float()
+    trained = (take >= 5) if held_out == "test" else (take >= 10)
+    sound = (sound - sound[trained].mean()) / sound[trained].std()
+    pictures = images.unsqueeze(1).float() / 255
+    pairs = {"train": 0, "test": 0}
+    for split in pairs:
+        for t in range(stream.n_tasks):
+            rows = stream.rows(t, split)
+            inputs, _, target = stream.gather(rows)
+            seen = torch.tensor(places_of(inputs["image"], pictures))
+            heard = torch.tensor(places_of(inputs["audio"], sound))
+            assert torch.equal(digit[seen], target) and recordings["y"][heard].tolist() == target.tolist()
+            assert len(seen.unique()) == len(rows) and used[seen].all()
+            assert bool((image_tested[seen] == (split == "test")).all())
+            assert {int(i) in fold for i in take[heard]} == {split == "test"}
+            if held_out == "validation":
+                assert int(take[heard].min()) >= 5
+            if scenario == "dil":
+                assert set(recordings["speaker"][heard].tolist()) == {t}
+            pairs[split] += len(rows)
+    assert pairs == {"train": 1800 if held_out == "test" else 1600, "test": 1000}
+
+
+def test_the_seed_decides_the_pairs_and_what_is_missing(data_dir):
+    streams = [spoken_digits_stream(folder=data_dir, seed=seed, missing={"audio": 0.5}) for seed in (0, 0, 1)]
+    (a, present, _), (b, _, _), (c, other, _) = (stream.gather(stream.rows(0)) for stream in streams)
+    assert torch.equal(a["image"], b["image"]) and not torch.equal(a["image"], c["image"])
+    assert 0.4 < present["audio"].float().mean() < 0.6 and not torch.equal(present["audio"], other["audio"])
+    with raises_sentence(InputError, "cil, til or dil"):
+        spoken_digits_stream(GENERATED, folder=data_dir)
+
+
+@pytest.mark.parametrize("held_out", ["test", "validation"])
+def test_omniglot_is_tested_on_people_who_were_not_met(data_dir, held_out):
+    data = read_arrays("omniglot.npz", data_dir)
+    stream = omniglot_stream(held_out=held_out, folder=data_dir)
+    assert [task.name for task in stream.tasks] == data["alphabets"].tolist()
+    assert [len(task.classes) for task in stream.tasks] == [24, 22, 24, 40, 26]
+    image, stroke = torch.from_numpy(data["image"]).unsqueeze(1).float() / 255, torch.from_numpy(data["stroke"]).float()
+    people = {"train": range(1, 15), "test": range(15, 21)} if held_out == "test" else {}
+    people = people or {"train": range(1, 11), "test": range(11, 15)}
+    for split, drawers in people.items():
+        rows = torch.cat([stream.rows(t, split) for t in range(5)])
+        inputs, _, target = stream.gather(rows)
+        drawn = places_of(inputs["stroke"], stroke)
+        assert torch.equal(image[drawn], inputs["image"]) and data["y"][drawn].tolist() == target.tolist()
+        assert set(data["drawer"][drawn].tolist()) == set(drawers) and len(rows) == 136 * len(drawers)
+
+
+def test_omniglot_deals_characters_evenly_on_request(data_dir):
+    stream = omniglot_stream("til", 8, folder=data_dir)
+    assert [len(task.classes) for task in stream.tasks] == [17] * 8
+    with raises_sentence(InputError, "cil or til"):
+        omniglot_stream("dil", folder=data_dir)
