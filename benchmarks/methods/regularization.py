@@ -4,7 +4,8 @@
     python -m benchmarks.methods.regularization run         # five other seeds at those strengths, on the test rows
     python -m benchmarks.methods.regularization labels      # ewc with four estimators of the Fisher, tuned likewise
 
-Runs that are in the result folders already are not repeated: interrupt and continue at will.
+A grid whose best strength lies at an end is continued there by up to three decades. Runs that are in the result folders
+already, at the same strength, are not repeated: interrupt and continue at will.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from benchmarks.methods.results import Experiment, Row
 from pyfast_mmcl.data import Stream, har_stream, permuted_mnist_stream, split_mnist_stream
 from pyfast_mmcl.train import History, run_continual
 
-SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4), (100, 101)
+SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4), (100, 101, 102, 103, 104)
+# How far a grid may grow at an end. Three decades below a grid every penalty is too weak to be told from none.
+MORE_DECADES = 3
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,12 @@ LABEL_STREAMS = ("split MNIST, task ids (TIL)", "permuted MNIST (DIL)")
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a table: a recipe, fixed arguments, and the strength that is tuned over ``grid``.
-
-    like: the line whose tuned strength is taken over, because the penalties are of one scale.
-    """
+    """A line of a table: a recipe, fixed arguments, and the strength that is tuned over ``grid``."""
 
     recipe: str
     strength: str = ""
     grid: tuple[float, ...] = ()
     fixed: tuple[tuple[str, Any], ...] = ()
-    like: str = ""
 
 
 def decades(first: int, last: int) -> tuple[float, ...]:
@@ -92,8 +91,8 @@ def decades(first: int, last: int) -> tuple[float, ...]:
 BASELINES = {name: Entry(name) for name in ("finetune", "joint", "er")}
 METHODS = BASELINES | {
     "ewc": Entry("ewc", "lam", decades(2, 5)),
-    "ewc_huszar": Entry("ewc_huszar", "lam", like="ewc"),
-    "online_ewc": Entry("online_ewc", "lam", like="ewc"),
+    "ewc_huszar": Entry("ewc_huszar", "lam", decades(2, 5)),
+    "online_ewc": Entry("online_ewc", "lam", decades(2, 5)),
     "mas": Entry("mas", "lam", decades(-2, 1)),
     "si": Entry("si", "c", decades(-1, 2)),
     "tir": Entry("tir", "lam", decades(2, 5)),
@@ -147,8 +146,8 @@ def experiment(name: str, entries: dict[str, Entry]) -> Experiment:
 
 
 def strengths(entry: Entry) -> list[float]:
-    """Every strength that some stream tries, in ascending order."""
-    return sorted({strength for stream in SETTINGS for strength in grid(stream, entry)})
+    """Every strength that some stream may try, in ascending order."""
+    return sorted({strength for stream in SETTINGS for strength in wide_grid(stream, entry)})
 
 
 def candidate(method: str, strength: float) -> str:
@@ -160,10 +159,21 @@ def borrowed(method: str) -> str:
 
 
 def tune(about: Experiment, stream: str, name: str, entry: Entry, root: Path) -> None:
-    """Run the whole grid of an entry on the tuning seeds; tested on validation rows."""
-    for strength in grid(stream, entry):
-        for seed in TUNING_SEEDS:
-            measured(about, stream, candidate(name, strength), entry, strength, "validation", seed, root)
+    """Run the grid of an entry on the tuning seeds, tested on validation rows, until its best strength has neighbours.
+
+    A grid grows by MORE_DECADES at most: a method that is best at no strength at all has no best one inside.
+    """
+    tried = list(grid(stream, entry))
+    most = len(tried) + MORE_DECADES
+    while tried:
+        for strength in tried:
+            for seed in TUNING_SEEDS:
+                measured(about, stream, candidate(name, strength), entry, strength, "validation", seed, root)
+        chosen = best(about, stream, name, entry, root)
+        beyond = {tried[0]: tried[0] / 10, tried[-1]: tried[-1] * 10}.get(chosen)
+        if beyond is None or len(tried) == most:
+            return
+        tried = sorted((*tried, rounded(beyond)))
 
 
 def best(about: Experiment, stream: str, name: str, entry: Entry, root: Path) -> float | None:
@@ -172,23 +182,35 @@ def best(about: Experiment, stream: str, name: str, entry: Entry, root: Path) ->
         return None
     rows = [r for r in results.read(root / about.name).rows if r.stream == stream and r.measure == "last_accuracy"]
     scores = {}
-    for strength in grid(stream, entry):
+    for strength in wide_grid(stream, entry):
         values = [r.value for r in rows if r.method == candidate(name, strength)]
-        if len(values) != len(TUNING_SEEDS):
+        if len(values) == len(TUNING_SEEDS):
+            scores[strength] = statistics.fmean(values)
+        elif strength in grid(stream, entry):
             raise SystemExit(f"{stream}: {candidate(name, strength)} has not been tuned; run `tune` first")
-        scores[strength] = statistics.fmean(values)
     return max(scores, key=lambda s: scores[s])
 
 
 def grid(stream: str, entry: Entry) -> tuple[float, ...]:
-    return tuple(float(f"{strength * SETTINGS[stream].scale:g}") for strength in entry.grid)
+    """The strengths that every tuning of an entry tries, ascending."""
+    return tuple(rounded(strength * SETTINGS[stream].scale) for strength in entry.grid)
+
+
+def wide_grid(stream: str, entry: Entry) -> tuple[float, ...]:
+    """The grid and the decades that it may grow by."""
+    first = grid(stream, entry)
+    steps = [10.0**e for e in range(1, MORE_DECADES + 1)] if first else []
+    return tuple(sorted((*first, *(rounded(first[0] / s) for s in steps), *(rounded(first[-1] * s) for s in steps))))
+
+
+def rounded(strength: float) -> float:
+    return float(f"{strength:g}")
 
 
 def final(prefix: str, stream: str, name: str, entries: dict[str, Entry], root: Path) -> None:
     """Run an entry at its tuned strength on the final seeds; tested on test rows."""
     about, tuning, entry = experiment(prefix, entries), experiment(f"{prefix}-tuning", entries), entries[name]
-    tuned = entry.like or name
-    lines = {name: best(tuning, stream, tuned, entries[tuned], root)}
+    lines = {name: best(tuning, stream, name, entry, root)}
     if prefix == "fisher-labels" and name != "exact":
         lines[borrowed(name)] = best(tuning, stream, "exact", entries["exact"], root)
     for line, strength in lines.items():
@@ -206,10 +228,11 @@ def measured(
     seed: int,
     root: Path,
 ) -> None:
-    """One run, recorded under ``line``, unless it is recorded already."""
+    """One run, recorded under ``line``, unless it is recorded already at this strength."""
     folder = root / about.name
-    done = results.read(folder).rows if folder.exists() else []
-    if any((r.stream, r.method, r.seed) == (stream, line, seed) for r in done):
+    rows = results.read(folder).rows if folder.exists() else []
+    done = {r.measure: r.value for r in rows if (r.stream, r.method, r.seed) == (stream, line, seed)}
+    if done and done.get("strength") == strength:
         return
     setting = SETTINGS[stream]
     hyper = {**dict(entry.fixed), **({} if strength is None else {entry.strength: strength})}
@@ -224,9 +247,9 @@ def measured(
         progress=False,
         **hyper,
     )
-    rows = [Row(stream, line, seed, name, value) for name, value in measures(history, strength).items()]
+    rows = [Row(stream, line, seed, measure, value) for measure, value in measures(history, strength).items()]
     results.record(about, rows, threads=1, root=root)
-    print(f"{stream} · {line} · seed {seed}: {history.summary()['last_accuracy']:.3f}", flush=True)
+    print(f"{stream} · {line} · seed {seed}: {rows[0].value:.3f}", flush=True)
 
 
 def measures(history: History, strength: float | None) -> dict[str, float]:
