@@ -1,0 +1,103 @@
+"""`herding`: exemplars whose running mean follows the mean of all rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._errors import InputError, whole_number
+from ..knn._checks import check_flag
+from ..knn.reference import accumulate
+from . import _dispatch
+from ._checks import check_features, check_index, in_kind
+from ._ordered import ordered_dot, unit_rows
+
+
+def herding(features: Any, m: int, *, groups: Any = None, normalize: bool = False, backend: str = "auto") -> Any:
+    """Greedy mean matching: pick k is the row that brings the mean of the first k picks nearest to the mean of all.
+
+    ``j_k = argmin_j ‖μ − (S + f_j)/k‖ = argmin_j ‖f_j‖² + 2 f_j·(S − kμ)``, S = sum of the picks so far.
+
+    Sums are float64 in an order that is written down (rows in order; `ordered_dot`): the picks do not depend on
+    threads, device or the other groups. The first m of a longer order are the order of m.
+
+    Args:
+        features: rows [N, D], torch or NumPy, float32, float16, bfloat16 or float64, finite.
+        m: picks (per group), ≥ 0.
+        groups: group number of each row [N], integers ≥ 0, for one order per group, all at once.
+        normalize: divide rows by their length first, as iCaRL does (a row of zeros stays zero).
+        backend: "auto" | "torch" | "native".
+
+    Returns:
+        int64 order: [min(m, N)], or with groups [G, m] for the groups 0 … G−1 = groups.max(), padded with −1. Equal
+        scores: the smaller index.
+
+    Raises:
+        InputError: wrong shape, dtype or device; NaN or infinity; a negative group.
+
+    Reference: Welling, Herding dynamical weights to learn, ICML 2009; Rebuffi et al., iCaRL, CVPR 2017, algorithm 4.
+    """
+    rows = check_features(features)
+    picks = whole_number("m", m, least=0)
+    check_flag(normalize, "normalize")
+    by_group = None if groups is None else _in_groups(check_index(groups, "groups", rows))
+    longest = min(picks, rows.shape[0] if by_group is None else int(by_group[1].diff().max()) if len(rows) else 0)
+    order = torch.full((1 if by_group is None else len(by_group[1]) - 1, picks), -1, device=rows.device)
+    if longest > 0:
+        rows = unit_rows(rows.double()) if normalize else rows
+        order[:, :longest] = _dispatch.implementation("herding", backend, rows).herding(
+            rows, longest, *(by_group or ())
+        )
+    return in_kind(order if by_group is not None else order[0, :longest], features)
+
+
+def _in_groups(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the groups 0 … G−1 one after another [N], ascending in each, and where each begins [G + 1]."""
+    if bool((groups < 0).any()):
+        raise InputError(f"groups: expected numbers of at least 0, got {int(groups.min())}.")
+    ends = groups.bincount().cumsum(0)
+    return groups.argsort(stable=True), torch.cat([ends.new_zeros(1), ends])
+
+
+def herding_reference(features: Tensor, m: int, rows: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+    """Orders [G, m] padded with −1, in float64 torch; group g is ``rows[offsets[g] : offsets[g + 1]]``.
+
+    The score is multiplied by the n rows of the group, ``n‖f_j‖² + 2 f_j·(nS − kT)`` with T their sum: without a
+    division, rows of integers are ranked in exact arithmetic, and true ties are ties.
+    """
+    live = torch.arange(len(features), device=features.device) if rows is None else rows
+    f = features.double()[live]
+    sizes = f.new_tensor([len(f)], dtype=torch.int64) if offsets is None else offsets.diff()
+    groups = len(sizes)
+    member = torch.repeat_interleave(torch.arange(groups, device=f.device), sizes)
+    whole = accumulate(f, member, groups)[0]
+    total = torch.zeros_like(whole)
+    constant = sizes[member] * ordered_dot(f, f)
+    order = torch.full((groups, m), -1, device=f.device)
+    full = sorted(set(sizes.tolist()))
+    for k in range(1, m + 1):
+        if k - 1 in full:  # groups without a row left to pick
+            keep = sizes[member] >= k
+            live, f, member, constant = live[keep], f[keep], member[keep], constant[keep]
+        target = sizes[:, None] * total - k * whole
+        score = constant + 2 * ordered_dot(f, target if groups == 1 else target[member])
+        place = _first_smallest(score, member, groups)
+        chosen = place < len(live)
+        place = place[chosen]
+        order[chosen, k - 1] = live[place]
+        total[chosen] += f[place]
+        constant = constant.index_fill(0, place, torch.inf)  # picked
+    return order
+
+
+def _first_smallest(score: Tensor, member: Tensor, groups: int) -> Tensor:
+    """int64 [G]: first place of the smallest score of each group, len(score) for a group without rows."""
+    if groups == 1 and len(score):
+        return score.argmin()[None]
+    least = torch.full((groups,), torch.inf, dtype=score.dtype, device=score.device)
+    least = least.scatter_reduce(0, member, score, "amin")
+    places = torch.arange(len(score), device=score.device)
+    places = torch.where(score == least[member], places, len(score))
+    return torch.full((groups,), len(score), device=score.device).scatter_reduce(0, member, places, "amin")
