@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +17,8 @@
 #include "fisher/quadratic.h"
 #include "knn/lloyd.h"
 #include "knn/search.h"
+#include "sampling/hash.h"
+#include "sampling/tree.h"
 #if defined(PYFAST_WITH_CUDA)
 #include "knn/rerank_cuda.h"
 #endif
@@ -393,6 +396,52 @@ double kl_grads(const py::object& sa, const py::object& sb, const py::object& ta
   return dscale;
 }
 
+namespace smp = pyfast::sampling;
+
+const smp::Kernels& sampling_kernels() { return smp::kernels_for(pyfast::current_isa()); }
+
+// A contiguous vector in CPU memory, of any length where n is -1.
+template <class T>
+T* vec(const py::object& capsule, const char* name, DType dtype, int64_t n = -1) {
+  return view(capsule, name).on_cpu().is({dtype}).has_shape({n}).contiguous().as<T>();
+}
+
+Array int64_list(const py::object& capsule, const char* name) {
+  const Array a = view(capsule, name);
+  a.on_cpu().is({DType::i64}).has_shape({-1}).contiguous();
+  return a;
+}
+
+void hash_keys(uint64_t seed, const py::object& index, const py::object& keys) {
+  const Array i = int64_list(index, "index");
+  int64_t* out = vec<int64_t>(keys, "keys", DType::i64, i.shape[0]);
+  const auto& kernels = sampling_kernels();
+  py::gil_scoped_release release;
+  kernels.hash_keys(smp::Hash(seed).state, i.as<int64_t>(), i.shape[0], out);
+}
+
+// Trees and reservoirs are locked by the GIL: their calls are short, and another thread must not see half of one.
+void tree_update(smp::PriorityTree& tree, const py::object& index, const py::object& priority) {
+  const Array i = int64_list(index, "index"), p = view(priority, "priority");
+  p.on_cpu().is({DType::f32, DType::f64}).has_shape({i.shape[0]}).contiguous();
+  if (p.dtype == DType::f32)
+    tree.update(i.as<int64_t>(), p.as<float>(), i.shape[0]);
+  else
+    tree.update(i.as<int64_t>(), p.as<double>(), i.shape[0]);
+}
+
+void tree_sample(const smp::PriorityTree& tree, uint64_t seed, uint64_t step, bool stratified, const py::object& index,
+                 const py::object& probability, int threads) {
+  const Array i = int64_list(index, "index");
+  smp::DrawArgs args;
+  args.seed = smp::fold_seed(seed, step);
+  args.stratified = stratified;
+  args.n = i.shape[0];
+  args.index = i.as<int64_t>();
+  args.probability = vec<double>(probability, "probability", DType::f64, args.n);
+  tree.sample(args, threads, sampling_kernels());
+}
+
 #if defined(PYFAST_WITH_CUDA)
 void knn_rerank_cuda(const py::object& queries, const py::object& database, const py::object& rows,
                      const py::object& ids, const py::object& scores, int metric_code, uintptr_t stream) {
@@ -433,7 +482,7 @@ std::vector<std::string> isas() {
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native kernels of pyfast_mmcl. Use the Python functions in pyfast_mmcl.ops.";
-  m.attr("interface") = 2;  // pyfast_mmcl/_native.py names the one it speaks
+  m.attr("interface") = 3;  // pyfast_mmcl/_native.py names the one it speaks
 #if defined(PYFAST_VERSION)
   m.attr("version") = PYFAST_VERSION;
 #else
@@ -495,6 +544,26 @@ PYBIND11_MODULE(_C, m) {
   m.def("outer_square", &outer_square);
   m.def("conv_square", &conv_square);
   m.def("quadratic", &quadratic);
+  m.def("hash_keys", &hash_keys);
+  py::class_<smp::PriorityTree>(m, "PriorityTree")
+      .def(py::init<int64_t>())
+      .def("update", &tree_update)
+      .def("sample", &tree_sample)
+      .def("load", [](smp::PriorityTree& tree,
+                      const py::object& x) { tree.load(vec<float>(x, "leaves", DType::f32, tree.capacity())); })
+      .def("leaves",
+           [](const smp::PriorityTree& tree, const py::object& out) {
+             float* to = vec<float>(out, "leaves", DType::f32, tree.capacity());
+             std::copy(tree.leaves(), tree.leaves() + tree.capacity(), to);
+           })
+      .def("priority",
+           [](const smp::PriorityTree& tree, const py::object& index, const py::object& out) {
+             const Array i = int64_list(index, "index");
+             tree.read(i.as<int64_t>(), i.shape[0], vec<float>(out, "priority", DType::f32, i.shape[0]));
+           })
+      .def_property_readonly("total", &smp::PriorityTree::total)
+      .def_property_readonly("minimum", &smp::PriorityTree::minimum)
+      .def_property_readonly("positive", &smp::PriorityTree::positive);
 #if defined(PYFAST_WITH_CUDA)
   m.def("knn_rerank_cuda", &knn_rerank_cuda);
 #endif

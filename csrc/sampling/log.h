@@ -1,0 +1,29 @@
+// A logarithm of exactly rounded operations alone: the same bits on every machine, which a library's would not give.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "sampling/hash.h"
+
+namespace pyfast::sampling {
+
+// log(x) of a positive normal x, to about 2 units in the last place: x = m 2^e with m in (0.707, 1.414], then the
+// series of 2 atanh((m - 1) / (m + 1)), whose first missing term is below 2^-55.
+static inline double portable_log(double x) {
+  uint64_t bits;
+  std::memcpy(&bits, &x, 8);
+  double e = static_cast<double>(static_cast<int64_t>(bits >> 52) - 1023);
+  bits = (bits & 0x000FFFFFFFFFFFFFu) | 0x3FF0000000000000u;
+  double m;
+  std::memcpy(&m, &bits, 8);
+  if (m > 1.4142135623730951) {
+    m *= 0.5;
+    e += 1;
+  }
+  const double s = (m - 1) / (m + 1), z = s * s;
+  double p = 1.0 / 21;
+  for (int odd = 19; odd >= 1; odd -= 2) p = p * z + 1.0 / odd;
+  return e * 0.6931471805599453 + (2 * s) * p;
+}
+
+}  // namespace pyfast::sampling
