@@ -1,0 +1,1 @@
+"""Quadratic penalties of elastic weight consolidation: value and gradient over many old tasks."""

@@ -1,0 +1,1 @@
+"""Libraries and plain torch that compute quadratic penalties."""
