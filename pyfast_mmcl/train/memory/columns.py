@@ -1,0 +1,207 @@
+"""The columns of a memory: one tensor per modality, presence, extra, target and task, rows in numbered slots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyfast_mmcl._errors import CheckpointError, InputError
+from pyfast_mmcl.data import Batch
+from pyfast_mmcl.train.memory.codecs import Layout, Parts, get_codec
+from pyfast_mmcl.train.memory.storage import Storage
+
+# Columns by kind and name: ("inputs", "image"), ("present", "image"), ("extras", "logits"), ("target", ""), …
+Key = tuple[str, str]
+_SINGLE = ("target", "task")
+
+
+def tensors_of(batch: Batch) -> dict[Key, Tensor]:
+    """The columns that a batch brings."""
+    named = {"inputs": batch.inputs, "present": batch.present, "extras": batch.extras}
+    found = {(kind, name): x for kind, columns in named.items() for name, x in columns.items()}
+    return {**found, ("target", ""): batch.target, ("task", ""): batch.task}
+
+
+def label(key: Key) -> str:
+    """A column's name in messages."""
+    kind, name = key
+    words = {"inputs": "modality", "present": "presence of", "extras": "extra"}
+    return f"{words[kind]} {name!r}" if kind in words else kind
+
+
+@dataclass
+class Column:
+    """Rows of ``shape`` and ``dtype``, stored by a codec as ``parts`` {name: [slots, …]}."""
+
+    key: Key
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    codec: str
+    parts: Parts
+
+    @property
+    def layout(self) -> dict[str, Layout]:
+        return get_codec(self.codec).layout(label(self.key), self.shape, self.dtype)
+
+    @property
+    def row_bytes(self) -> int:
+        return sum(prod(shape) * dtype.itemsize for shape, dtype in self.layout.values())
+
+    def check(self, values: Tensor) -> None:
+        """Raise InputError when ``values`` [N, …] are not rows of this column."""
+        if values.shape[1:] != self.shape or values.dtype != self.dtype:
+            raise InputError(
+                f"memory: {label(self.key)} holds rows of {tuple(self.shape)} {self.dtype}, "
+                f"got {tuple(values.shape[1:])} {values.dtype}; give every row the same shape and dtype."
+            )
+
+    def encode(self, values: Tensor) -> Parts:
+        return get_codec(self.codec).encode(label(self.key), values)
+
+    def write(self, slots: Tensor, encoded: Parts | None) -> None:
+        """Overwrite ``slots``; rows that lack the column become zeros, whatever lay there before."""
+        for name, column in self.parts.items():
+            if encoded is None:
+                column.index_fill_(0, slots, 0)
+            else:
+                column.index_copy_(0, slots, encoded[name])
+
+    def stored(self, slots: Tensor) -> Parts:
+        """Codes of the rows in ``slots``."""
+        return {name: column.index_select(0, slots) for name, column in self.parts.items()}
+
+    def decode(self, parts: Parts) -> Tensor:
+        return get_codec(self.codec).decode(parts, self.dtype)
+
+
+class Store:
+    """All columns of a memory. Rows are addressed by slot; which slots are in use, the memory knows."""
+
+    def __init__(self, storage: Storage, codecs: dict[str, str]) -> None:
+        self.storage = storage
+        self.codecs = codecs
+        self.columns: dict[Key, Column] = {}
+        self.rows = 0  # slots that every column has room for
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row in all columns."""
+        return sum(column.row_bytes for column in self.columns.values())
+
+    def check(self, batch: Batch) -> dict[Key, Tensor]:
+        """The tensors of ``batch`` for which there is no column yet. Raises InputError where one does not fit its."""
+        new = {}
+        for key, values in tensors_of(batch).items():
+            column = self.columns.get(key)
+            if column is None:
+                new[key] = values
+            else:
+                column.check(values)
+        return new
+
+    def plan(self, new: dict[Key, Tensor]) -> dict[Key, Column]:
+        """Columns, still without room, for tensors of new names. Raises InputError where a codec cannot hold one."""
+        columns = {}
+        for key, values in new.items():
+            codec = self.codecs.get(key[1], "raw") if key[0] in ("inputs", "extras") else "raw"
+            column = Column(key, tuple(values.shape[1:]), values.dtype, codec, {})
+            column.layout  # noqa: B018  the codec says no here, before anything has changed
+            columns[key] = column
+        return columns
+
+    def extend(self, columns: dict[Key, Column]) -> None:
+        """Take in columns of ``plan``: zeros in all rows so far."""
+        for column in columns.values():
+            column.parts = self._parts(column, self.rows)
+        self.columns.update(columns)
+
+    def reserve(self, rows: int) -> None:
+        """Make room for ``rows`` slots in every column. An error leaves the columns as they were."""
+        if rows > self.rows:
+            grown = {key: self._parts(column, rows) for key, column in self.columns.items()}
+            for key, parts in grown.items():
+                self.columns[key].parts = parts
+            self.rows = rows
+
+    def encode(self, batch: Batch, new: dict[Key, Column]) -> dict[Key, Parts | None]:
+        """Codes of all rows of ``batch`` for every column, ``new`` ones too; None where the batch lacks it."""
+        values = tensors_of(batch)
+        columns = {**self.columns, **new}
+        return {key: column.encode(values[key]) if key in values else None for key, column in columns.items()}
+
+    def write(self, slots: Tensor, encoded: dict[Key, Parts | None]) -> None:
+        slots = slots.to(self.storage.device)
+        for key, column in self.columns.items():
+            column.write(slots, encoded[key])
+
+    def pack(self, slots: Tensor) -> None:
+        """Move the rows of ``slots`` to the front and give the room behind them back."""
+        slots = slots.to(self.storage.device)
+        for column in self.columns.values():
+            column.parts = column.stored(slots)
+        self.rows = len(slots)
+
+    def batch(self, slots: Tensor, index: Tensor, device: torch.device) -> Batch:
+        """The rows in ``slots``, decoded, on ``device``."""
+        slots = slots.to(self.storage.device, non_blocking=True)
+        named: dict[str, dict[str, Tensor]] = {"inputs": {}, "present": {}, "extras": {}, "target": {}, "task": {}}
+        for (kind, name), column in self.columns.items():
+            parts = {part: self.storage.take(x, slots, device) for part, x in column.parts.items()}
+            named[kind][name] = column.decode(parts)
+        index = index.to(device, non_blocking=True)
+        target, task = named["target"][""], named["task"][""]
+        return Batch(named["inputs"], target, task, named["present"], index, 0, named["extras"])
+
+    def state(self, slots: Tensor) -> dict[str, Any]:
+        """Codes of the rows in ``slots``: {kind: {name: tensor, or {part: tensor}}}."""
+        slots = slots.to(self.storage.device)
+        state: dict[str, Any] = {"inputs": {}, "present": {}, "extras": {}}
+        for (kind, name), column in self.columns.items():
+            parts = column.stored(slots)
+            value = parts["codes"] if len(parts) == 1 else parts
+            if kind in _SINGLE:
+                state[kind] = value
+            else:
+                state[kind][name] = value
+        return state
+
+    def describe(self) -> dict[str, dict[str, list[str]]]:
+        """Codec and dtype of the columns that are not stored raw, for a state."""
+        told: dict[str, dict[str, list[str]]] = {"inputs": {}, "extras": {}}
+        for (kind, name), column in self.columns.items():
+            if column.codec != "raw":
+                told[kind][name] = [column.codec, str(column.dtype).removeprefix("torch.")]
+        return told
+
+    def load(self, state: dict[str, Any], rows: int) -> None:
+        """Take the columns of ``state``, which have ``rows`` rows, in place of the own ones."""
+        told = state.get("codecs", {})
+        columns = {}
+        for kind in ("inputs", "present", "extras", *_SINGLE):
+            for name, value in ({"": state[kind]} if kind in _SINGLE else state[kind]).items():
+                codec, dtype = told.get(kind, {}).get(name, ("raw", ""))
+                columns[kind, name] = self._loaded((kind, name), value, codec, dtype, rows)
+        self.columns, self.rows = columns, rows
+
+    def _loaded(self, key: Key, value: Any, codec: str, dtype: str, rows: int) -> Column:
+        parts = value if isinstance(value, dict) else {"codes": value}
+        if not all(isinstance(x, Tensor) and x.ndim > 0 and len(x) == rows for x in parts.values()):
+            raise CheckpointError(f"memory: the state is damaged: {label(key)} has not the {rows} rows of the others.")
+        codes = parts["codes"]
+        wanted = getattr(torch, dtype) if dtype else codes.dtype
+        column = Column(key, tuple(codes.shape[1:]), wanted, codec, {})
+        found = {name: (tuple(x.shape[1:]), x.dtype) for name, x in parts.items()}
+        if found != column.layout:
+            raise CheckpointError(f"memory: the state is damaged: {label(key)} is not what codec {codec!r} writes.")
+        column.parts = {name: self.storage.adopt(key, name, x) for name, x in parts.items()}
+        return column
+
+    def _parts(self, column: Column, rows: int) -> Parts:
+        return {
+            name: self.storage.grow(column.key, name, column.parts.get(name), rows, shape, dtype)
+            for name, (shape, dtype) in column.layout.items()
+        }
