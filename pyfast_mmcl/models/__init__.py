@@ -1,18 +1,27 @@
 """Things with weights: encoders, fusion, heads, adapters, prompts, masks, generators."""
 
 from pyfast_mmcl.models.classifier import MultimodalClassifier
+from pyfast_mmcl.models.dual_encoder import DualEncoder
 from pyfast_mmcl.models.encoders import ImageEncoder, TextEncoder, VectorEncoder, encoder_for
 from pyfast_mmcl.models.fusion import ConcatFusion
 from pyfast_mmcl.models.heads import ClassifierHead
+from pyfast_mmcl.models.modality_heads import ModalityHeads
 from pyfast_mmcl.models.output import Output
+from pyfast_mmcl.models.prototypes import PrototypeBank, PrototypeTokens
+from pyfast_mmcl.models.token_classifier import TokenClassifier
 
 __all__ = [
     "ClassifierHead",
     "ConcatFusion",
+    "DualEncoder",
     "ImageEncoder",
+    "ModalityHeads",
     "MultimodalClassifier",
     "Output",
+    "PrototypeBank",
+    "PrototypeTokens",
     "TextEncoder",
+    "TokenClassifier",
     "VectorEncoder",
     "encoder_for",
 ]

@@ -27,3 +27,9 @@ class ClassifierHead(nn.Module):
             return scores
         allowed = self.task_classes[task.clamp(min=0)] | (task < 0).unsqueeze(1)
         return scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
+
+
+def is_masked(scores: Tensor) -> Tensor:
+    """bool, where a task-incremental head has put the lowest number of its precision in place of a score."""
+    # float16 has the least negative one.
+    return scores <= torch.finfo(torch.float16).min

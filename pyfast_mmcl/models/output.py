@@ -14,8 +14,10 @@ class Output:
     scores      [B, C] (or [B, S, C] for generated answers), before any softmax
     features    [B, D] input of the head, or None
     modalities  {modality: [B, D]} embedding of each modality before fusion
+    heads       {modality: [B, C]} scores of each modality alone, where the model has such heads
     """
 
     scores: Tensor
     features: Tensor | None = None
     modalities: dict[str, Tensor] = field(default_factory=dict)
+    heads: dict[str, Tensor] = field(default_factory=dict)

@@ -38,6 +38,11 @@ def as_method(method: Any, hyper: dict[str, Any]) -> Method:
     return _checked(Method(entry.name, list(parts), _plain({**entry.defaults, **hyper}), entry.trains_on))
 
 
+def model_kind(method: Any) -> str:
+    """The kind of model that a method needs, one of registry.MODELS; a list of Parts is taken to need a classifier."""
+    return "classifier" if isinstance(method, Sequence) and not isinstance(method, str) else _entry(method).model
+
+
 def _entry(method: Any) -> Entry:
     if isinstance(method, Entry):
         return method

@@ -16,6 +16,8 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 # The registry looks methods up by folder, so that the training room imports no method.
 _ROOMS = {"recipe": "pyfast_mmcl.continual", "estimator": "pyfast_mmcl.clustering"}
 _TRAINS_ON = ("current", "seen")
+# The kinds of model that ``train.run.default_model`` builds.
+MODELS = ("classifier", "modality heads", "dual encoder", "tokens")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Entry:
     ``defaults`` are the keyword defaults of ``target`` (a recipe function or an estimator class), ``summary`` the first
     line of its docstring, ``path`` its file. ``trains_on`` says what the training data of a task is for a recipe:
     "current", the data of that task, or "seen", the data of all tasks so far (an upper bound, not a continual learner).
+    ``model`` is the kind of model it needs, one of MODELS; most methods take any classifier.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Entry:
     target: Callable[..., Any]
     path: str
     trains_on: str = "current"
+    model: str = "classifier"
 
     def build(self, **hyper: Any) -> Any:
         """Call ``target`` with ``hyper``. Raises UnknownNameError for an argument that it does not take."""
@@ -49,16 +53,20 @@ _found: dict[str, dict[str, Entry]] = {"recipe": {}, "estimator": {}}
 _walked: set[str] = set()
 
 
-def recipe(*, family: str, paper: str, trains_on: str = "current") -> Callable[[Target], Target]:
+def recipe(
+    *, family: str, paper: str, trains_on: str = "current", model: str = "classifier"
+) -> Callable[[Target], Target]:
     """Register the decorated function, which returns a list of Parts, under the stem of its file."""
     if trains_on not in _TRAINS_ON:
         raise unknown_name("choice for trains_on", trains_on, _TRAINS_ON)
-    return lambda target: _register("recipe", target, family, paper, trains_on)
+    if model not in MODELS:
+        raise unknown_name("kind of model", model, MODELS)
+    return lambda target: _register("recipe", target, family, paper, trains_on, model)
 
 
 def estimator(*, family: str, paper: str) -> Callable[[Target], Target]:
     """Register the decorated clustering estimator class under the stem of its file."""
-    return lambda target: _register("estimator", target, family, paper, "current")
+    return lambda target: _register("estimator", target, family, paper)
 
 
 def recipes() -> dict[str, Entry]:
@@ -111,7 +119,9 @@ def method_modules(kind: str) -> list[str]:
     return modules
 
 
-def _register(kind: str, target: Target, family: str, paper: str, trains_on: str) -> Target:
+def _register(
+    kind: str, target: Target, family: str, paper: str, trains_on: str = "current", model: str = "classifier"
+) -> Target:
     path = _source(target)
     # In an interactive session there is no file, and the name of the object is the only name there is.
     name = Path(path).stem if Path(path).is_file() else target.__name__
@@ -126,7 +136,7 @@ def _register(kind: str, target: Target, family: str, paper: str, trains_on: str
     summary = (inspect.getdoc(target) or "").split("\n", 1)[0]
     parameters = inspect.signature(target).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
-    _found[kind][name] = Entry(name, family, paper, summary, defaults, target, path, trains_on)
+    _found[kind][name] = Entry(name, family, paper, summary, defaults, target, path, trains_on, model)
     return target
 
 

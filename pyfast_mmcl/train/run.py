@@ -9,15 +9,22 @@ import torch
 from torch import nn
 
 from pyfast_mmcl.data import Stream
-from pyfast_mmcl.models import MultimodalClassifier
+from pyfast_mmcl.models import DualEncoder, ModalityHeads, MultimodalClassifier, TokenClassifier
 from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train.history import History
 from pyfast_mmcl.train.isolate import isolated, seed_torch
 from pyfast_mmcl.train.learner import Learner
+from pyfast_mmcl.train.method import model_kind
 from pyfast_mmcl.train.optimizers import Factory
 
 # Place of the model's first weights in the tree of seeds, apart from every place of the run.
 _MODEL = -3
+_KINDS: dict[str, Any] = {
+    "classifier": MultimodalClassifier,
+    "modality heads": ModalityHeads,
+    "dual encoder": DualEncoder,
+    "tokens": TokenClassifier,
+}
 
 
 def run_continual(
@@ -41,13 +48,13 @@ def run_continual(
     """Train ``method`` on ``stream`` and test on all tasks after each.
 
     method   name of a recipe ("er"), recipe, or list of Parts; hyper: arguments of the recipe
-    model    any module called on a Batch; by default a small classifier that fits the stream (``default_model``)
+    model    any module called on a Batch; by default a small one that fits stream and method (``default_model``)
     resume   continue from ``checkpoint_dir``; the result has the bits of an uninterrupted run
 
     The other arguments are those of Learner. Raises InputError, UnknownNameError or CheckpointError.
     """
     learner = Learner(
-        default_model(stream, seed=seed) if model is None else model,
+        default_model(stream, method, seed=seed) if model is None else model,
         method,
         epochs=epochs,
         batch_size=batch_size,
@@ -64,16 +71,22 @@ def run_continual(
     return learner.fit(stream, resume=resume)
 
 
-def default_model(stream: Stream, *, seed: int = 0, width: int = 64) -> MultimodalClassifier:
-    """A classifier with one small encoder per modality of ``stream`` and weights that depend on ``seed`` alone."""
+def default_model(stream: Stream, method: Any = None, *, seed: int = 0, width: int = 64) -> nn.Module:
+    """A small model for the rows of ``stream``, of the kind that ``method`` needs, its weights decided by ``seed``.
+
+    A classifier with one encoder per modality serves most methods, and is what None gives; others need heads of their
+    own per modality, two towers or a sequence of tokens, and say so (``Entry.model``).
+    """
+    kind = "classifier" if method is None else model_kind(method)
     inputs, _, _ = stream.gather(stream.rows(0)[:1])
     cpu = torch.device("cpu")
     with isolated(cpu, None):
         seed_torch(cpu, fold_seed(seed, _MODEL))
-        return MultimodalClassifier.for_rows(
+        return _KINDS[kind].for_rows(
             inputs,
             stream.n_classes,
             width=width,
             vocabulary=stream.vocabulary,
             task_classes=stream.task_classes if stream.scenario.task_id_at_test else None,
+            **({"n_types": stream.n_tasks} if kind == "tokens" else {}),
         )

@@ -1,4 +1,5 @@
-"""What must hold for every recipe: rows answered one by one, seeds obeyed, memories within budget."""
+"""What must hold for every recipe, with the kind of model it asks for: rows answered one by one, seeds obeyed,
+memories within budget."""
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ def streams():
 
 
 def fitted(stream, method, seed=0):
-    learner = Learner(default_model(stream), method, epochs=1, seed=seed, device="cpu", progress=False)
+    learner = Learner(default_model(stream, method), method, epochs=1, seed=seed, device="cpu", progress=False)
     learner.fit(stream)
     return learner
 
@@ -69,7 +70,7 @@ def test_test_rows_and_hidden_task_ids_reach_no_part(streams, method):
         def predict(self, learner, batch, out):
             assert batch.task.eq(-1).all()
 
-    learner = Learner(default_model(stream), method, epochs=1, device="cpu", progress=False)
+    learner = Learner(default_model(stream, method), method, epochs=1, device="cpu", progress=False)
     learner.parts.append(Watch())
     learner.fit(stream)
 

@@ -1,0 +1,54 @@
+"""A frozen copy of the model as it was: what methods of distillation learn from."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.data import Batch
+from pyfast_mmcl.models import Output
+
+
+class Teacher:
+    """Nobody at first; after ``take`` the model as it then was, in evaluation mode and without gradients."""
+
+    def __init__(self) -> None:
+        self._model: nn.Module | None = None
+        self._weights: dict[str, Tensor] | None = None  # of a checkpoint, until there is a model to put them in
+
+    def __bool__(self) -> bool:
+        return self._model is not None or self._weights is not None
+
+    def take(self, model: nn.Module) -> None:
+        """Keep a copy of ``model`` as it is now."""
+        self._model, self._weights = copy.deepcopy(model).eval().requires_grad_(False), None
+
+    def model(self, like: nn.Module) -> nn.Module:
+        """The frozen copy; ``like`` is a model of the same structure. Raises InputError when there is none."""
+        if self._model is None:
+            if self._weights is None:
+                raise InputError("teacher: there is none yet; it is the model of an earlier task.")
+            weights = self._weights
+            self.take(like)
+            self._model.load_state_dict(weights)
+        return self._model
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, like: nn.Module) -> Output:
+        """What the frozen copy answers for ``batch``, scores in float32 at least."""
+        out = self.model(like)(batch)
+        out = out if isinstance(out, Output) else Output(out)
+        low = out.scores.dtype in (torch.float16, torch.bfloat16)
+        return replace(out, scores=out.scores.float()) if low else out
+
+    def state_dict(self) -> dict[str, Any]:
+        weights = self._weights if self._model is None else dict(self._model.state_dict())
+        return {} if weights is None else {"weights": weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._model, self._weights = None, state.get("weights")
