@@ -17,8 +17,11 @@
 #include "fisher/quadratic.h"
 #include "knn/lloyd.h"
 #include "knn/search.h"
+#include "sampling/alias.h"
 #include "sampling/hash.h"
+#include "sampling/reservoir.h"
 #include "sampling/tree.h"
+#include "sampling/weighted.h"
 #if defined(PYFAST_WITH_CUDA)
 #include "knn/rerank_cuda.h"
 #endif
@@ -420,6 +423,53 @@ void hash_keys(uint64_t seed, const py::object& index, const py::object& keys) {
   kernels.hash_keys(smp::Hash(seed).state, i.as<int64_t>(), i.shape[0], out);
 }
 
+void weighted_keys(uint64_t seed, const py::object& index, const py::object& weights, const py::object& keys) {
+  const Array i = int64_list(index, "index");
+  const int64_t n = i.shape[0], *ids = i.as<int64_t>();
+  const double* w = vec<double>(weights, "weights", DType::f64, n);
+  double* out = vec<double>(keys, "keys", DType::f64, n);
+  py::gil_scoped_release release;
+  smp::check_weights(w, n);
+  const smp::Hash hash(seed);
+  for (int64_t j = 0; j < n; ++j) out[j] = smp::weighted_key(hash, ids[j], w[j]);
+}
+
+void gumbel_top_k(const py::object& weights, uint64_t seed, bool log, const py::object& chosen, int threads) {
+  const Array w = view(weights, "weights"), c = int64_list(chosen, "chosen");
+  w.on_cpu().is({DType::f64}).has_shape({-1}).contiguous();
+  smp::TopKArgs args;
+  args.weights = w.as<double>();
+  args.n = w.shape[0];
+  args.seed = seed;
+  args.log = log;
+  args.k = c.shape[0];
+  args.chosen = c.as<int64_t>();
+  args.threads = threads;
+  py::gil_scoped_release release;
+  smp::gumbel_top_k(args);
+}
+
+smp::AliasTable alias_table(const py::object& keep, const py::object& alias) {
+  const Array a = int64_list(alias, "alias");
+  pyfast::require(a.shape[0] >= 1, "weights: expected at least one");
+  return {vec<double>(keep, "keep", DType::f64, a.shape[0]), a.as<int64_t>(), a.shape[0]};
+}
+
+void alias_build(const py::object& weights, const py::object& keep, const py::object& alias) {
+  const smp::AliasTable table = alias_table(keep, alias);
+  const double* w = vec<double>(weights, "weights", DType::f64, table.n);
+  py::gil_scoped_release release;
+  smp::alias_build(w, table);
+}
+
+void alias_sample(const py::object& keep, const py::object& alias, uint64_t seed, uint64_t step,
+                  const py::object& index, int threads) {
+  const smp::AliasTable table = alias_table(keep, alias);
+  const Array i = int64_list(index, "index");
+  py::gil_scoped_release release;
+  smp::alias_sample(table, smp::fold_seed(seed, step), i.shape[0], i.as<int64_t>(), threads);
+}
+
 // Trees and reservoirs are locked by the GIL: their calls are short, and another thread must not see half of one.
 void tree_update(smp::PriorityTree& tree, const py::object& index, const py::object& priority) {
   const Array i = int64_list(index, "index"), p = view(priority, "priority");
@@ -440,6 +490,23 @@ void tree_sample(const smp::PriorityTree& tree, uint64_t seed, uint64_t step, bo
   args.index = i.as<int64_t>();
   args.probability = vec<double>(probability, "probability", DType::f64, args.n);
   tree.sample(args, threads, sampling_kernels());
+}
+
+int64_t reservoir_offer(smp::Reservoir& reservoir, const py::object& index, const py::object& groups,
+                        const py::object& weights) {
+  const Array i = int64_list(index, "index");
+  smp::Offered batch;
+  batch.n = i.shape[0];
+  batch.index = i.as<int64_t>();
+  batch.groups = side<int64_t>(groups, "groups", DType::i64, batch.n);
+  batch.weights = side<double>(weights, "weights", DType::f64, batch.n);
+  return reservoir.offer(batch, sampling_kernels());
+}
+
+// Keys are float64 where the reservoir is weighted, int64 elsewhere; one word either way.
+void* reservoir_keys(const smp::Reservoir& reservoir, const py::object& keys, int64_t n) {
+  const DType dtype = reservoir.weighted() ? DType::f64 : DType::i64;
+  return view(keys, "keys").on_cpu().is({dtype}).has_shape({n}).contiguous().data;
 }
 
 #if defined(PYFAST_WITH_CUDA)
@@ -564,6 +631,36 @@ PYBIND11_MODULE(_C, m) {
       .def_property_readonly("total", &smp::PriorityTree::total)
       .def_property_readonly("minimum", &smp::PriorityTree::minimum)
       .def_property_readonly("positive", &smp::PriorityTree::positive);
+  m.def("weighted_keys", &weighted_keys);
+  m.def("gumbel_top_k", &gumbel_top_k);
+  m.def("alias_build", &alias_build);
+  m.def("alias_sample", &alias_sample);
+  py::class_<smp::Reservoir>(m, "Reservoir")
+      .def(py::init<int64_t, uint64_t, bool>())
+      .def("offer", &reservoir_offer)
+      .def("entered",
+           [](const smp::Reservoir& reservoir, const py::object& rows, const py::object& slots) {
+             const int64_t n = reservoir.entered_count();
+             reservoir.entered(vec<int64_t>(rows, "rows", DType::i64, n), vec<int64_t>(slots, "slots", DType::i64, n));
+           })
+      .def("__len__", &smp::Reservoir::size)
+      .def("order",
+           [](const smp::Reservoir& reservoir, const py::object& slots) {
+             reservoir.order(vec<int64_t>(slots, "slots", DType::i64, reservoir.size()));
+           })
+      .def("state",
+           [](const smp::Reservoir& reservoir, const py::object& index, const py::object& keys,
+              const py::object& groups) {
+             const int64_t n = reservoir.size();
+             reservoir.state(vec<int64_t>(index, "index", DType::i64, n), reservoir_keys(reservoir, keys, n),
+                             vec<int64_t>(groups, "groups", DType::i64, n));
+           })
+      .def("load",
+           [](smp::Reservoir& reservoir, const py::object& index, const py::object& keys, const py::object& groups) {
+             const Array i = int64_list(index, "index");
+             reservoir.load(i.as<int64_t>(), reservoir_keys(reservoir, keys, i.shape[0]),
+                            vec<int64_t>(groups, "groups", DType::i64, i.shape[0]), i.shape[0]);
+           });
 #if defined(PYFAST_WITH_CUDA)
   m.def("knn_rerank_cuda", &knn_rerank_cuda);
 #endif

@@ -21,8 +21,9 @@ static inline double portable_log(double x) {
     e += 1;
   }
   const double s = (m - 1) / (m + 1), z = s * s;
+  constexpr double series[] = {1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13, 1.0 / 11, 1.0 / 9, 1.0 / 7, 1.0 / 5, 1.0 / 3, 1};
   double p = 1.0 / 21;
-  for (int odd = 19; odd >= 1; odd -= 2) p = p * z + 1.0 / odd;
+  for (double c : series) p = p * z + c;
   return e * 0.6931471805599453 + (2 * s) * p;
 }
 
