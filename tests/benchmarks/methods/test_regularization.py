@@ -20,8 +20,8 @@ def small(monkeypatch):
 
     monkeypatch.setitem(regularization.SETTINGS, STREAM, Setting(stream, 1, 64))
     monkeypatch.setattr(regularization, "SEEDS", (0, 1))
-    monkeypatch.setattr(regularization, "TUNING_SEEDS", (100, 101))
     entries = {"finetune": Entry("finetune"), "ewc": Entry("ewc", "lam", (1.0, 1e6))}
+    entries["twin"] = Entry("ewc_huszar", "lam", like="ewc")
     monkeypatch.setattr(regularization, "METHODS", entries)
     monkeypatch.setattr(regularization, "MORE_DECADES", 0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -36,7 +36,7 @@ def test_strengths_come_from_validation_rows_and_figures_from_test_rows(small, t
     run("tune", tmp_path)
     assert small == [("validation", 100), ("validation", 101)] * 2
     run("run", tmp_path)
-    assert small[4:] == [("test", 0), ("test", 1)] * 2
+    assert small[4:] == [("test", 0), ("test", 1)] * 3
     tuned = results.read(tmp_path / "regularization-tuning").rows
     scores = {
         strength: sum(r.value for r in tuned if r.measure == "last_accuracy" and r.method == f"ewc {strength:g}")
@@ -45,7 +45,7 @@ def test_strengths_come_from_validation_rows_and_figures_from_test_rows(small, t
     found = results.read(tmp_path / "regularization")
     strengths = {r.value for r in found.rows if r.measure == "strength"}
     assert strengths == {max(scores, key=lambda s: scores[s])}
-    assert {(r.method, r.seed) for r in found.rows} == {(m, s) for m in ("finetune", "ewc") for s in (0, 1)}
+    assert {(r.method, r.seed) for r in found.rows} == {(m, s) for m in ("finetune", "ewc", "twin") for s in (0, 1)}
     before = len(small)
     run("run", tmp_path)
     assert len(small) == before
@@ -82,7 +82,7 @@ def test_a_grid_is_continued_while_its_best_strength_lies_at_an_end(scored, tmp_
     scored[0][0] = score
     run("tune", tmp_path)
     assert sorted({lam for lam, _ in scored[1]}) == tried
-    assert len(scored[1]) == len(tried) * len(regularization.TUNING_SEEDS)
+    assert len(scored[1]) == 2 * len(tried)
     run("run", tmp_path)
     assert scored[1][-5:] == [(chosen, seed) for seed in (0, 1, 2, 3, 4)]
 
