@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 __all__ = ["backends"]
@@ -18,12 +19,14 @@ def backends() -> list[dict[str, Any]]:
     from .contrastive import _dispatch as contrastive
     from .fisher import _dispatch as fisher
     from .knn import _dispatch as knn
+    from .sampling import _dispatch as sampling
 
     families = (
         (knn.candidates, ("knn", "nearest", "lloyd_step")),
         (contrastive.candidates, ("info_nce", "nt_xent", "sup_con", "siglip", "similarity_kl")),
         (lambda x: fisher.candidates(x, *[x.expand(2, 2, 1)] * 2), ("outer_square_accumulate", "fisher_diagonal")),
         (lambda x: fisher.penalty_candidates(*[[x]] * 3), ("quadratic_penalty",)),
+        *[(functools.partial(sampling.candidates, op), (op,)) for op in sampling.OPS],
     )
     rows = []
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):

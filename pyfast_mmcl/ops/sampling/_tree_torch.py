@@ -49,8 +49,12 @@ class TreeReference:
         return self._leaves()[index]
 
     def load(self, leaves: Tensor) -> None:
-        """Set all leaves."""
-        self.update(torch.arange(self.capacity, device=leaves.device), leaves)
+        """Set all leaves and recompute every node."""
+        self._positive = int((leaves > 0).sum())
+        value, least = leaves, torch.where(leaves > 0, leaves, torch.inf)
+        for sums, low in zip(self.sums, self.least, strict=True):
+            sums.view(-1)[: len(value)], low.view(-1)[: len(value)] = value, least
+            value, least = running_sums(sums)[:, -1], low.amin(1)
 
     def update(self, index: Tensor, priority: Tensor) -> None:
         """Write leaves int64 [B] (last wins) and recompute the nodes above them from their children."""

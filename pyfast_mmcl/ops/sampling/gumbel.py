@@ -49,7 +49,7 @@ def gumbel_top_k(weights: Any, k: int, *, seed: int, log: bool = False, backend:
     # Relative weights neither overflow nor lose digits; one that all but vanishes is still drawn before a weight of 0.
     w = w - w.max() if log else torch.where(w > 0, (w / w.max()).clamp(min=1e-300), w)
     module = _dispatch.implementation("gumbel_top_k", backend, w)
-    return in_kind(module.gumbel_top_k(w, draws, whole_number("seed", seed, least=None), log), weights)
+    return in_kind(module.gumbel_top_k(w.contiguous(), draws, whole_number("seed", seed, least=None), log), weights)
 
 
 def gumbel_top_k_reference(weights: Tensor, k: int, seed: int, log: bool = False) -> Tensor:

@@ -51,8 +51,7 @@ class PriorityTree:
         self.seed = whole_number("seed", seed, least=None)
         self.device = torch.device(device)
         self.step = 0
-        module = _dispatch.implementation("PriorityTree", backend, torch.empty(0, device=self.device))
-        self._tree = module.PriorityTree(self.capacity, self.device)
+        self._tree = _dispatch.holder("PriorityTree", backend, self.device, self.capacity)
 
     def __len__(self) -> int:
         """Leaves with a priority above 0."""
@@ -90,7 +89,7 @@ class PriorityTree:
                 f"priority: expected 0 or a number between {SMALLEST:g} and {LARGEST:g}, "
                 f"entry {row} is {float(values[row])}."
             )
-        self._tree.update(leaves, values)
+        self._tree.update(leaves.contiguous(), values.contiguous())
 
     def priority(self, index: Any) -> Any:
         """Priorities float32 [B] of leaves ``index`` [B], in kind."""

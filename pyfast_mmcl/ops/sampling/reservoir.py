@@ -44,7 +44,8 @@ class Reservoir:
         self.capacity = whole_number("capacity", capacity)
         self.seed = whole_number("seed", seed, least=None)
         self.device = torch.device(device)
-        self._module = _dispatch.implementation("Reservoir", backend, torch.empty(0, device=self.device))
+        self._backend = backend
+        _dispatch.implementation("Reservoir", backend, torch.empty(0, device=self.device))
         # What the first offer brings settles whether rows have groups and weights.
         self._has: dict[str, bool] | None = None
         self._slots: Any = None
@@ -68,7 +69,7 @@ class Reservoir:
 
         Returns:
             Offer(rows [A], slots [A]) int64, of the kind of ``index``. Rows that leave again in the same offer are
-            not named; the slots of an empty reservoir are 0, 1, ….
+            not named. Slots are below len(reservoir); which of the free ones a row gets is up to the backend.
 
         Raises:
             InputError: wrong dtype, shape or device; groups or weights that were not there before, or are missing.
@@ -121,7 +122,8 @@ class Reservoir:
     def _settle(self, **has: bool) -> None:
         if self._has is None:
             self._has = has
-            self._slots = self._module.Reservoir(self.capacity, self.seed, has["weights"], self.device)
+            arguments = (self.capacity, self.seed, has["weights"])
+            self._slots = _dispatch.holder("Reservoir", self._backend, self.device, *arguments)
         for name, given in has.items():
             if given != self._has[name]:
                 before, now = ("with", "without") if self._has[name] else ("without", "with")
