@@ -52,3 +52,11 @@ def number_above_zero(name: str, value: Any) -> float:
     if number is None or not 0 < number < float("inf"):
         raise InputError(f"{name}: expected a finite number above 0, got {value!r}.")
     return number
+
+
+def number_from_zero(name: str, value: Any) -> float:
+    """``value`` as float. Raises InputError when it is no finite number of at least 0."""
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
+    if number is None or not 0 <= number < float("inf"):
+        raise InputError(f"{name}: expected a finite number of at least 0, got {value!r}.")
+    return number

@@ -22,30 +22,28 @@ _ROWS = ("all", "fresh", "memory")
 class CrossEntropy(Part):
     """weight · cross_entropy(scores[rows], target[rows]), the mean over rows (and positions of generated answers).
 
-    rows: "all", "fresh" (of the current task) or "memory" (replayed).
+    rows         "all", "fresh" (of the current task) or "memory" (replayed)
+    draw, draws  with "memory": only the rows of this one of so many draws
     """
 
-    def __init__(self, rows: str = "all", *, weight: float = 1.0) -> None:
+    def __init__(self, rows: str = "all", *, weight: float = 1.0, draw: int = 0, draws: int = 1) -> None:
         if rows not in _ROWS:
             raise unknown_name("choice of rows", rows, _ROWS)
         self.rows = rows
         self.weight = weight
+        self.draw, self.draws = draw, draws
 
     @property
     def name(self) -> str:
         return "cross_entropy" if self.rows == "all" else f"cross_entropy_{self.rows}"
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
-        rows = {"all": slice(None), "fresh": slice(0, batch.fresh), "memory": slice(batch.fresh, None)}[self.rows]
+        old = memory_rows(batch, self.draw, self.draws)
+        rows = {"all": slice(None), "fresh": slice(0, batch.fresh), "memory": old}[self.rows]
         target = batch.target[rows]
         if len(target) == 0:
             return None
-        # Looking at a number makes a GPU wait, and its own check of the labels stops the run there.
-        if target.device.type == "cpu" and int(target.max()) >= out.scores.shape[-1]:
-            raise InputError(
-                f"cross-entropy: the model scores {out.scores.shape[-1]} classes and the data has class "
-                f"{int(target.max())}; build the model with as many classes as the stream."
-            )
+        check_labels(out.scores, target)
         return self.weight * cross_entropy(out.scores[rows].flatten(0, -2), target.flatten())
 
 
@@ -53,31 +51,67 @@ class Replay(Part):
     """Adds rows of a memory to every batch, and offers the fresh rows to the memory after the step.
 
     capacity  rows the memory keeps
-    rows      rows drawn per step; None draws as many as there are fresh ones
+    rows      rows of a draw; None draws as many as there are fresh ones
+    draws     independent draws per step, equally large, one behind the other in the batch (``memory_rows``); with 0 the
+              memory is only filled
     policy    which rows the memory keeps (name in POLICIES or an object with the methods of Policy)
+    memory    further arguments of Memory
     """
 
-    def __init__(self, capacity: int, *, rows: int | None = None, policy: str | Policy = "reservoir") -> None:
-        self.capacity = capacity
+    def __init__(
+        self,
+        capacity: int | None,
+        *,
+        rows: int | None = None,
+        draws: int = 1,
+        policy: str | Policy = "reservoir",
+        **memory: Any,
+    ) -> None:
         self.rows = None if rows is None else whole_number("replay rows", rows)
-        self.policy = policy
-        self.memory_ = Memory(capacity, policy=policy)
+        self.draws = whole_number("draws", draws, least=0)
+        self._make = lambda seed: Memory(capacity, policy=policy, seed=seed, **memory)
+        self.memory_: Memory = self._make(0)
 
     def before_task(self, learner: Learner, task: Task) -> None:
         if len(self.memory_) == 0:
-            self.memory_ = Memory(self.capacity, policy=self.policy, seed=learner.seed)
+            self.memory_ = self._make(learner.seed)
 
     def extend(self, learner: Learner, batch: Batch) -> Batch:
         if len(self.memory_) == 0:
             return batch
-        drawn = self.memory_.sample(self.rows or batch.fresh, learner.generator)
-        return cat([batch, drawn.to(batch.device)])
+        drawn = [self.draw(learner, batch, self.rows or batch.fresh) for _ in range(self.draws)]
+        return cat([batch, *(rows.to(batch.device) for rows in drawn)])
+
+    def draw(self, learner: Learner, batch: Batch, n: int) -> Batch:
+        """At most ``n`` rows of the memory for this step."""
+        return self.memory_.sample(n, learner.generator)
+
+    def extras(self, learner: Learner, batch: Batch, out: Output) -> dict[str, Tensor]:
+        """What is stored beside the fresh rows, {name: [fresh, …]}; drawn rows bring it in ``batch.extras``."""
+        return {}
 
     def after_step(self, learner: Learner, batch: Batch, out: Output) -> None:
-        self.memory_.add(batch.select(slice(0, batch.fresh)))
+        self.memory_.add(batch.select(slice(0, batch.fresh)), self.extras(learner, batch, out))
 
     def state_dict(self) -> dict[str, Any]:
         return self.memory_.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.memory_.load_state_dict(state)
+
+
+def memory_rows(batch: Batch, draw: int = 0, draws: int = 1) -> slice:
+    """The rows of memory in ``batch`` that one of ``draws`` equally large draws brought."""
+    size = (len(batch) - batch.fresh) // draws
+    start = batch.fresh + draw * size
+    return slice(start, start + size)
+
+
+def check_labels(scores: Tensor, target: Tensor) -> None:
+    """Raise InputError for a label that has no score. Nothing is looked at on a GPU."""
+    # Looking at a number makes a GPU wait, and its own check of the labels stops the run there.
+    if target.device.type == "cpu" and int(target.max()) >= scores.shape[-1]:
+        raise InputError(
+            f"cross-entropy: the model scores {scores.shape[-1]} classes and the data has class "
+            f"{int(target.max())}; build the model with as many classes as the stream."
+        )

@@ -1,0 +1,108 @@
+"""Logits kept beside the rows of a memory, and the distance of a model from them."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl.data import Batch
+from pyfast_mmcl.ops.sampling import fold_seed, hash_uniform
+from pyfast_mmcl.train.part import Part
+from pyfast_mmcl.train.parts import Replay, memory_rows
+
+if TYPE_CHECKING:
+    from pyfast_mmcl.models import Output
+    from pyfast_mmcl.train.learner import Learner
+
+PASSES = ("drawn", "latest", "first")
+# Columns "logits", "logits_10", …: each holds the scores of the classes from its number on.
+_NAME = "logits"
+# How many classes the head had.
+_WIDTH = "width"
+# A task-incremental head masks with the lowest number of its precision; float16 has the least negative one.
+_MASKED = torch.finfo(torch.float16).min
+# Place of the passes in the tree of seeds: they must not follow the keys by which rows enter.
+_PASS = 101
+
+
+class ReplayLogits(Replay):
+    """Replay that keeps beside every row its scores in a training forward pass, stored after the step of that pass.
+
+    logits  which pass, of the epochs of the row's task: "drawn", any of them alike (until then, the latest); "latest";
+            or "first", that with which the row entered. With one epoch they are the same.
+    other arguments: those of Replay
+
+    A head may grow: what it has got since goes to a column of its own, and rows that came before have nothing there.
+    """
+
+    def __init__(self, capacity: int | None, *, logits: str = "drawn", **how: Any) -> None:
+        if logits not in PASSES:
+            raise unknown_name("choice of the pass whose logits are kept", logits, PASSES)
+        super().__init__(capacity, **how)
+        self.logits = logits
+
+    def extras(self, learner: Learner, batch: Batch, out: Output) -> dict[str, Tensor]:
+        scores = out.scores[: batch.fresh]
+        widths = [batch.extras[name].shape[-1] for name in _columns(batch.extras)]
+        new = scores.shape[-1] - sum(widths)
+        if new < 0:
+            raise InputError(
+                f"replay of logits: the memory holds scores of {sum(widths)} classes and the head has "
+                f"{scores.shape[-1]}; a head may grow, not shrink."
+            )
+        # What a head masks is no answer, and the lowest float would overflow in a narrower column.
+        pieces = scores.masked_fill(scores <= _MASKED, 0.0).split([*widths, *([new] if new else [])], -1)
+        starts = accumulate((piece.shape[-1] for piece in pieces), initial=0)
+        columns = {_column(start): piece for start, piece in zip(starts, pieces, strict=False)}
+        width = torch.full_like(batch.index[: batch.fresh], scores.shape[-1])
+        return {**super().extras(learner, batch, out), **columns, _WIDTH: width}
+
+    def after_step(self, learner: Learner, batch: Batch, out: Output) -> None:
+        super().after_step(learner, batch, out)
+        if self.logits == "first" or learner.epoch == 0:
+            return
+        index = batch.index[: batch.fresh]
+        extras = self.extras(learner, batch, out)
+        if self.logits == "drawn":
+            last = hash_uniform(fold_seed(learner.seed, _PASS), index) * learner.epochs
+            again = learner.epoch <= last.floor()
+            index, extras = index[again], {name: x[again] for name, x in extras.items()}
+        self.memory_.update(index, extras)
+
+
+class StoredLogits(Part):
+    """weight · ‖z − scores‖² / C on rows of memory, z their stored scores [C]; the mean over rows (and positions).
+
+    Classes that a head has got since, and those that a task-incremental head masks, are left out of the row.
+    draw, draws: only the rows of this one of so many draws.
+    """
+
+    def __init__(self, weight: float = 1.0, *, draw: int = 0, draws: int = 1) -> None:
+        self.weight = weight
+        self.draw, self.draws = draw, draws
+
+    def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
+        rows = memory_rows(batch, self.draw, self.draws)
+        if rows.start == rows.stop:
+            return None
+        old = slice(rows.start - batch.fresh, rows.stop - batch.fresh)
+        z = torch.cat([batch.extras[name][old] for name in _columns(batch.extras)], -1)
+        scores = out.scores[rows][..., : z.shape[-1]]
+        width = batch.extras[_WIDTH][old].reshape(-1, *[1] * (scores.ndim - 1))
+        counts = (torch.arange(z.shape[-1], device=z.device) < width) & (scores > _MASKED)
+        squares = torch.where(counts, scores - z, 0.0).square().sum(-1)
+        return self.weight * (squares / counts.sum(-1).clamp(min=1)).mean()
+
+
+def _column(start: int) -> str:
+    return f"{_NAME}_{start}" if start else _NAME
+
+
+def _columns(extras: dict[str, Tensor]) -> list[str]:
+    """Names of the columns that hold logits, by their first class."""
+    starts = (int(name.removeprefix(f"{_NAME}_")) for name in extras if name.startswith(f"{_NAME}_"))
+    return [_column(start) for start in ([0, *sorted(starts)] if _NAME in extras else [])]
