@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pyfast_mmcl._errors import CheckpointError, InputError
+from pyfast_mmcl._errors import CheckpointError, InputError, unknown_name
 from pyfast_mmcl.data import Batch
 from pyfast_mmcl.train.memory.codecs import Layout, Parts, get_codec
 from pyfast_mmcl.train.memory.storage import Storage
@@ -92,58 +94,103 @@ class Store:
         """Bytes of one row in all columns."""
         return sum(column.row_bytes for column in self.columns.values())
 
-    def check(self, batch: Batch) -> dict[Key, Tensor]:
-        """The tensors of ``batch`` for which there is no column yet. Raises InputError where one does not fit its."""
+    def missing(self, batch: Batch) -> dict[Key, Column]:
+        """Columns, still without room, for what ``batch`` brings and the store has not.
+
+        Raises InputError where rows do not fit their column, or a codec cannot hold them.
+        """
         new = {}
         for key, values in tensors_of(batch).items():
             column = self.columns.get(key)
             if column is None:
-                new[key] = values
+                new[key] = self.column(key, tuple(values.shape[1:]), values.dtype)
             else:
                 column.check(values)
         return new
 
-    def plan(self, new: dict[Key, Tensor]) -> dict[Key, Column]:
-        """Columns, still without room, for tensors of new names. Raises InputError where a codec cannot hold one."""
-        columns = {}
-        for key, values in new.items():
-            codec = self.codecs.get(key[1], "raw") if key[0] in ("inputs", "extras") else "raw"
-            column = Column(key, tuple(values.shape[1:]), values.dtype, codec, {})
-            column.layout  # noqa: B018  the codec says no here, before anything has changed
-            columns[key] = column
-        return columns
+    def column(self, key: Key, shape: tuple[int, ...], dtype: torch.dtype) -> Column:
+        """A column without room, stored by the codec of its name. Raises InputError where the codec cannot."""
+        codec = self.codecs.get(key[1], "raw") if key[0] in ("inputs", "extras") else "raw"
+        column = Column(key, shape, dtype, codec, {})
+        column.layout  # noqa: B018  the codec says no here, before anything has changed
+        return column
 
-    def extend(self, columns: dict[Key, Column]) -> None:
-        """Take in columns of ``plan``: zeros in all rows so far."""
-        for column in columns.values():
-            column.parts = self._parts(column, self.rows)
-        self.columns.update(columns)
+    def extra(self, name: str) -> Column:
+        """The column of an extra. Raises UnknownNameError where it is not stored."""
+        column = self.columns.get(("extras", name))
+        if column is None:
+            raise unknown_name("stored extra", name, [n for kind, n in self.columns if kind == "extras"])
+        return column
 
-    def reserve(self, rows: int) -> None:
-        """Make room for ``rows`` slots in every column. An error leaves the columns as they were."""
-        if rows > self.rows:
-            grown = {key: self._parts(column, rows) for key, column in self.columns.items()}
-            for key, parts in grown.items():
-                self.columns[key].parts = parts
-            self.rows = rows
+    def values(self, name: str, values: Tensor, rows: int) -> Tensor:
+        """New values [rows, …] of an extra, where the columns lie. Raises InputError where they do not fit."""
+        column = self.extra(name)
+        if not isinstance(values, Tensor) or values.ndim == 0 or len(values) != rows:
+            got = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise InputError(f"memory: expected {rows} rows in extra {name!r}, as in index, got {got}.")
+        column.check(values)
+        return values.detach().to(self.storage.device)
 
-    def encode(self, batch: Batch, new: dict[Key, Column]) -> dict[Key, Parts | None]:
+    def prepare(self, new: Mapping[Key, Column], rows: int) -> None:
+        """Room for ``rows`` slots in every column and in ``new`` ones, zeros in all rows of those.
+
+        An error leaves the columns as they were.
+        """
+        grows = list(new.values()) + (list(self.columns.values()) if rows > self.rows else [])
+        grown = [self._parts(column, max(rows, self.rows)) for column in grows]
+        for column, parts in zip(grows, grown, strict=True):
+            column.parts = parts
+        self.rows = max(rows, self.rows)
+
+    def make_room(self, stays: np.ndarray, n: int, new: Mapping[Key, Column], capacity: int) -> np.ndarray:
+        """n free slots, the lowest, beside those that ``stays`` names; the columns grow by doubling."""
+        taken = np.concatenate([stays, self.storage.frozen])
+        used = np.zeros(max(self.rows, int(taken.max(initial=-1)) + 1) + n, dtype=bool)
+        used[taken] = True
+        slots = np.flatnonzero(~used)[:n]
+        size = int(slots.max(initial=-1)) + 1
+        self.prepare(new, max(size, min(capacity, 2 * self.rows)) if size > self.rows else self.rows)
+        return slots
+
+    def encode(self, batch: Batch, new: Mapping[Key, Column]) -> dict[Key, Parts | None]:
         """Codes of all rows of ``batch`` for every column, ``new`` ones too; None where the batch lacks it."""
         values = tensors_of(batch)
         columns = {**self.columns, **new}
         return {key: column.encode(values[key]) if key in values else None for key, column in columns.items()}
 
-    def write(self, slots: Tensor, encoded: dict[Key, Parts | None]) -> None:
+    def write(self, slots: Tensor, encoded: Mapping[Key, Parts | None]) -> None:
+        """Overwrite ``slots`` in every column."""
         slots = slots.to(self.storage.device)
         for key, column in self.columns.items():
             column.write(slots, encoded[key])
+        self.storage.wrote(slots)
 
-    def pack(self, slots: Tensor) -> None:
-        """Move the rows of ``slots`` to the front and give the room behind them back."""
-        slots = slots.to(self.storage.device)
+    def rewrite(self, slots: Tensor, encoded: Mapping[str, Parts]) -> None:
+        """Overwrite ``slots`` in some extras."""
+        for name, parts in encoded.items():
+            self.extra(name).write(slots, parts)
+        self.storage.wrote(slots)
+
+    def writable(self, slots: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Slots [places] that may be written to, with the same rows: those that a state refers to are copied."""
+        mine = slots[places].copy()
+        frozen = np.flatnonzero(np.isin(mine, self.storage.frozen))
+        if len(frozen):
+            free = self.make_room(slots, len(frozen), {}, 0)
+            here, there = torch.from_numpy(mine[frozen]), torch.from_numpy(free)
+            for column in self.columns.values():
+                column.write(there, column.stored(here))
+            mine[frozen] = free
+        return mine
+
+    def pack(self, slots: Tensor) -> bool:
+        """Move the rows of ``slots`` to the front and give the room behind them back; files keep theirs."""
+        if not self.storage.packs:
+            return False
         for column in self.columns.values():
-            column.parts = column.stored(slots)
+            column.parts = {name: self.storage.adopt(column.key, name, x) for name, x in column.stored(slots).items()}
         self.rows = len(slots)
+        return True
 
     def batch(self, slots: Tensor, index: Tensor, device: torch.device) -> Batch:
         """The rows in ``slots``, decoded, on ``device``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,31 +11,38 @@ from torch import Tensor
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Batch
+from pyfast_mmcl.train.memory.columns import Store
 from pyfast_mmcl.train.memory.policies import Candidates, KeyPolicy, Policy
 from pyfast_mmcl.train.memory.table import Table
 
 
 @dataclass(frozen=True)
-class Offer:
-    """Rows of a batch with a chance, and the table to be.
-
-    rows [A]                 their positions in the batch
-    index, keys, groups [A]  of each; groups None where the policy has none
-    kept                     rows of the table to be, in order: places of the table, then len(table) + a
-    entering                 the a among them
-    """
+class Chances:
+    """Rows that may enter: positions ``rows`` [A] in the batch, ids, keys, and groups and features where needed."""
 
     rows: np.ndarray
+    index: np.ndarray
+    keys: np.ndarray
+    groups: np.ndarray | None = None
+    features: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Some chances and the table to be.
+
+    index, keys, groups [A]  of the rows offered; groups None where the policy has none
+    kept                     rows of the table to be, in order: places of the table, then len(table) + a
+    entering                 the a among them, ascending
+    winners                  positions in the batch of the rows that enter, ascending
+    """
+
     index: np.ndarray
     keys: np.ndarray
     groups: np.ndarray | None
     kept: np.ndarray
     entering: np.ndarray
-
-    @property
-    def winners(self) -> np.ndarray:
-        """Positions in the batch of the rows that enter."""
-        return self.rows[self.entering]
+    winners: np.ndarray
 
 
 def as_old(batch: Batch, extras: Mapping[str, Tensor], hints: Mapping[str, Tensor]) -> Batch:
@@ -55,64 +62,98 @@ def numbers(x: Tensor) -> np.ndarray:
     return x.detach().to("cpu", torch.int64).numpy()
 
 
-def keyed_offer(
-    policy: KeyPolicy, seed: int, table: Table, batch: Batch, hints: Mapping[str, Tensor], capacity: int
-) -> Offer | None:
-    """The offer of ``batch`` to a table of a KeyPolicy; None where it changes nothing."""
-    seen = replace(batch, extras={**batch.extras, **hints})
+def chances(
+    policy: KeyPolicy, seed: int, table: Table, batch: Batch, hints: Mapping[str, Tensor], *, full: bool
+) -> Chances:
+    """The rows of ``batch`` that a policy lets hope; all of them unless the table is ``full``."""
+    seen = replace(batch, extras={**batch.extras, **hints}) if hints else batch
     index = numbers(batch.index)
-    rows = np.arange(len(index))
-    if policy.whole:
-        rows = np.sort(np.unique(index, return_index=True)[1])
-        seen, index = seen.select(torch.from_numpy(rows).to(seen.device)), index[rows]
-    keys = _keys(policy, seed, seen, capacity)
     groups = numbers(policy.groups(seen)) if policy.grouped else None
-    if not policy.arrival:
-        some = table.chance(keys, groups) if len(table) >= capacity else np.arange(len(index))
-        if len(some):
-            some = some[table.unknown(index[some])]
-        rows, index, keys = rows[some], index[some], keys[some]
-        groups = None if groups is None else groups[some]
-    if len(rows) == 0 and len(table) <= capacity:
+    if policy.arrival or policy.whole:
+        features = policy.features(seen).detach() if policy.whole else None
+        return Chances(np.arange(len(index)), index, np.zeros_like(index), groups, features)
+    keys = numbers(policy.rank(seed, seen))
+    if not full:
+        return Chances(np.arange(len(index)), index, keys, groups)
+    some = table.chance(keys, groups)
+    return Chances(some, index[some], keys[some], None if groups is None else groups[some])
+
+
+def decide(policy: KeyPolicy, table: Table, given: Chances, capacity: int) -> Offer | None:
+    """Which rows enter and which stay; None where nothing changes."""
+    if policy.whole and len(given.rows):
+        given = _ranked(policy, given, capacity)
+    if not policy.arrival and len(given.rows):
+        new = table.unknown(given.index)
+        given = _some(given, new)
+    if len(given.rows) == 0 and len(table) <= capacity:
         return None
-    kept = table.keep(policy, capacity, index, keys, groups)
-    return _offer(table, rows, index, keys, groups, kept)
+    return _offer(table, given, table.keep(policy, capacity, given.index, given.keys, given.groups))
 
 
-def _keys(policy: KeyPolicy, seed: int, seen: Batch, capacity: int) -> np.ndarray:
-    if policy.arrival:
-        return np.zeros(len(seen), dtype=np.int64)
-    return numbers(policy.rank(seed, seen, capacity) if policy.whole else policy.rank(seed, seen))
-
-
-def custom_offer(
+def decide_custom(
     policy: Policy,
     seed: int,
     table: Table,
+    store: Store,
     batch: Batch,
-    candidates: Callable[[Batch, Tensor], Candidates],
     capacity: int,
 ) -> Offer | None:
-    """The same for a policy of one's own; ``candidates`` puts the rows of the memory before the new ones."""
+    """The same for a policy of one's own."""
     keys = policy.rank(seed, batch).to("cpu")
+    may = np.arange(len(keys))
     if len(table) >= capacity:
         may = policy.may_enter(keys, torch.from_numpy(table.keys)).to("cpu").nonzero().flatten().numpy()
-    else:
-        may = np.arange(len(keys))
     index = numbers(batch.index)
     if len(may):
         may = may[table.unknown(index[may])]
     if len(may) == 0 and len(table) <= capacity:
         return None
     chosen = torch.from_numpy(may)
-    kept = policy.keep(candidates(batch.select(chosen.to(batch.device)), keys[chosen]), capacity)
-    return _offer(table, may, index[may], numbers(keys)[may], None, numbers(kept))
+    kept = policy.keep(candidates(table, store, batch.select(chosen.to(batch.device)), keys[chosen]), capacity)
+    return _offer(table, Chances(may, index[may], numbers(keys)[may]), numbers(kept))
 
 
-def _offer(
-    table: Table, rows: np.ndarray, index: np.ndarray, keys: np.ndarray, groups: np.ndarray | None, kept: np.ndarray
-) -> Offer | None:
-    entering = kept[kept >= len(table)] - len(table)
+def _ranked(policy: KeyPolicy, given: Chances, capacity: int) -> Chances:
+    """Rows that are ranked together: each id once, and the keys of the policy."""
+    first = np.sort(np.unique(given.index, return_index=True)[1])
+    given = _some(given, first)
+    index, groups = torch.from_numpy(given.index), torch.from_numpy(given.groups)
+    return replace(given, keys=numbers(policy.rank_together(given.features, index, groups, capacity)), features=None)
+
+
+def _some(given: Chances, chosen: np.ndarray) -> Chances:
+    return Chances(
+        given.rows[chosen],
+        given.index[chosen],
+        given.keys[chosen],
+        None if given.groups is None else given.groups[chosen],
+        None if given.features is None else given.features[torch.from_numpy(chosen).to(given.features.device)],
+    )
+
+
+def _offer(table: Table, given: Chances, kept: np.ndarray) -> Offer | None:
+    entering = np.sort(kept[kept >= len(table)]) - len(table)
     if len(entering) == 0 and len(kept) == len(table):
         return None
-    return Offer(rows, index, keys, groups, kept, entering)
+    return Offer(given.index, given.keys, given.groups, kept, entering, given.rows[entering])
+
+
+def candidates(table: Table, store: Store, rows: Batch, keys: Tensor) -> Candidates:
+    """What a policy of one's own looks at, on the CPU: rows of the memory, then new ones."""
+    rows = rows.to("cpu")
+    if len(table) == 0:
+        return Candidates(keys, rows.index, rows.target, rows.task, rows.present)
+    slots = torch.from_numpy(table.slots).to(store.storage.device)
+    small = {key: column for key, column in store.columns.items() if key[0] not in ("inputs", "extras")}
+    held = {key: column.decode(column.stored(slots)).cpu() for key, column in small.items()}
+    absent_held = torch.zeros(len(table), dtype=torch.bool)
+    absent = torch.zeros(len(rows), dtype=torch.bool)
+    modalities = dict.fromkeys([name for kind, name in held if kind == "present"] + list(rows.present))
+    return Candidates(
+        torch.cat([torch.from_numpy(table.keys), keys]),
+        torch.cat([torch.from_numpy(table.index), rows.index]),
+        torch.cat([held["target", ""], rows.target]),
+        torch.cat([held["task", ""], rows.task]),
+        {m: torch.cat([held.get(("present", m), absent_held), rows.present.get(m, absent)]) for m in modalities},
+    )

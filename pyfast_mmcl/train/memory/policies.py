@@ -62,9 +62,17 @@ class KeyPolicy:
         """int64 [B], larger is better; ``batch.extras`` has the extras and hints of ``Memory.add``."""
         return reservoir_keys(seed, batch.index)
 
-    def groups(self, batch: Batch) -> Tensor | None:
-        """int64 [B], or None where all rows share the memory."""
-        return None
+    def groups(self, batch: Batch) -> Tensor:
+        """Group numbers int64 [B], where ``grouped``."""
+        raise NotImplementedError
+
+    def features(self, batch: Batch) -> Tensor:
+        """What ``rank_together`` needs of every row [B, D], where keys depend on the ``whole`` of an offer."""
+        raise NotImplementedError
+
+    def rank_together(self, features: Tensor, index: Tensor, groups: Tensor, most: int) -> Tensor:
+        """int64 [B] of different ids offered together; at most ``most`` rows are kept."""
+        raise NotImplementedError
 
 
 class Reservoir(KeyPolicy):
@@ -113,7 +121,7 @@ class Balanced(KeyPolicy):
         self.by = by
         self.name = name or "group_balanced"
 
-    def groups(self, batch: Batch) -> Tensor | None:
+    def groups(self, batch: Batch) -> Tensor:
         if callable(self.by):
             return _whole(self.by(batch), self.name, "the groups", len(batch))
         names = (self.by,) if isinstance(self.by, str) else self.by
@@ -140,17 +148,25 @@ class Herding(Balanced):
         super().__init__(by, name="herding")
         self.normalize = normalize
 
-    def rank(self, seed: int, batch: Batch, most: int | None = None) -> Tensor:
-        """−place in the herding order of the row's group; places behind ``most`` are not told apart."""
-        features = _column(batch, "features", self.name).detach().flatten(1)
-        by_id = batch.index.argsort()  # equal choices go to the smaller id
-        _, groups = self.groups(batch)[by_id].unique(return_inverse=True)
-        picks = len(batch) if most is None else min(most, len(batch))
-        order = herding(features[by_id], picks, groups=groups, normalize=self.normalize)
+    def features(self, batch: Batch) -> Tensor:
+        features = _column(batch, "features", self.name)
+        if features.ndim < 2 or not features.is_floating_point():
+            raise InputError(
+                f"memory: policy 'herding' expected floating features [B, D], got {list(features.shape)} "
+                f"{features.dtype}."
+            )
+        return features.flatten(1)
+
+    def rank_together(self, features: Tensor, index: Tensor, groups: Tensor, most: int) -> Tensor:
+        by_id = index.argsort()  # equal choices go to the smaller id
+        _, groups = groups[by_id].unique(return_inverse=True)
+        picks = min(most, len(index))
+        features = features[by_id.to(features.device)]
+        order = herding(features, picks, groups=groups.to(features.device), normalize=self.normalize).cpu()
         place = torch.full_like(groups, picks)
-        position = torch.arange(picks, device=order.device).expand_as(order)
+        position = torch.arange(picks).expand_as(order)
         place[order[order >= 0]] = position[order >= 0]
-        return -torch.empty_like(place).scatter_(0, by_id, place)
+        return -torch.zeros_like(place).scatter_(0, by_id, place)
 
 
 class Priority(KeyPolicy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,10 +15,19 @@ class Storage(Protocol):
     """Gives columns room. ``device``: where they lie.
 
     ``grow`` gives a column of ``rows`` rows, the old ones in front and zeros behind; ``adopt`` takes a loaded column
-    in; ``take`` gives the rows of ``slots`` as a copy on ``device``.
+    in; ``take`` gives the rows of ``slots`` as a copy on ``device``. ``frozen`` slots may not be written to: a state
+    refers to them.
     """
 
     device: torch.device
+    frozen: np.ndarray
+    packs: bool  # whether room that is not needed can be given back
+
+    def fresh(self) -> Storage:
+        """The same kind of storage for other rows."""
+
+    def wrote(self, slots: Tensor) -> None:
+        """Told after rows have been written."""
 
     def grow(
         self,
@@ -37,8 +47,17 @@ class Storage(Protocol):
 class OnDevice:
     """Plain tensors on one device."""
 
+    packs = True
+
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.frozen = np.zeros(0, dtype=np.int64)
+
+    def fresh(self) -> Storage:
+        return self
+
+    def wrote(self, slots: Tensor) -> None:
+        """Nothing: the rows lie where they are."""
 
     def grow(
         self,

@@ -88,7 +88,7 @@ class Table:
 
     def commit(self, offer: Offer, slots: np.ndarray) -> None:
         """Hold the rows that an offer keeps; ``slots`` of those that enter."""
-        place = np.full(len(offer.rows), -1)
+        place = np.full(len(offer.index), -1)
         place[offer.entering] = slots
         self.index = np.concatenate([self.index, offer.index])[offer.kept]
         self.keys = np.concatenate([self.keys, offer.keys])[offer.kept]
@@ -104,7 +104,8 @@ class Table:
         if policy.sorted_by == "key":
             order = np.lexsort((self.index, ~self.keys))
             self.index, self.keys, self.slots = self.index[order], self.keys[order], self.slots[order]
-        self._changed()
+            self._changed()
+        self._worst = None
 
     def load(self, policy: object, state: dict[str, Any]) -> None:
         """Hold the rows of a state in slots 0, 1, …. Raises CheckpointError when they are not what a table gives."""
