@@ -52,13 +52,18 @@ def check_weights(x: Any, name: str, like: Tensor | None = None) -> Tensor:
 
 def check_reals(x: Any, name: str, like: Tensor | None = None) -> Tensor:
     """``x`` as float64 [N]."""
+    return check_numbers(x, name, like).to(torch.float64)
+
+
+def check_numbers(x: Any, name: str, like: Tensor | None = None) -> Tensor:
+    """``x`` as a real tensor [N] of its own type."""
     t = as_tensor(x, name)
     if t.dtype not in REALS + INTEGERS or t.ndim != 1:
         raise InputError(
             f"{name}: expected numbers of shape [N], got {t.dtype} {list(t.shape)}; convert with .float()."
         )
     check_alike(t, name, like)
-    return t.to(torch.float64)
+    return t
 
 
 def check_features(x: Any, name: str = "features") -> Tensor:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from pyfast_mmcl._errors import InputError, whole_number
 
+from . import _native_sampling
+
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
@@ -37,7 +39,15 @@ def reservoir_keys(seed, index):
     if not isinstance(index, Tensor) or index.is_floating_point() or index.dtype == torch.bool:
         got = getattr(index, "dtype", type(index).__name__)
         raise InputError(f"index: expected integer example ids, got {got}; convert with .to(torch.int64).")
-    word = index.to(torch.int64) * _signed(_GAMMA) + _signed(_mix(whole_number("seed", seed, least=None)))
+    number = whole_number("seed", seed, least=None)
+    if _native_sampling.usable(index)[0]:
+        return _native_sampling.hash_keys(number, index.to(torch.int64).contiguous())
+    return reservoir_keys_reference(number, index)
+
+
+def reservoir_keys_reference(seed: int, index: Tensor) -> Tensor:
+    """The keys in torch, on any device."""
+    word = index.to(torch.int64) * _signed(_GAMMA) + _signed(_mix(seed))
     word = (word ^ _shift(word, 30)) * _signed(_MIX_1)
     word = (word ^ _shift(word, 27)) * _signed(_MIX_2)
     return word ^ _shift(word, 31)

@@ -11,11 +11,11 @@ from torch import Tensor
 from ..._errors import InputError, number_above_zero, whole_number
 from ..knn._checks import check_flag
 from . import _dispatch
-from ._checks import check_index, check_reals, in_kind
+from ._checks import check_index, check_numbers, in_kind
 from .keys import fold_seed
 
 _USE = 0x7EE  # tells these draws from others of the same seed
-SMALLEST, LARGEST = 1e-30, 1e30  # well inside the normal numbers of float32
+SMALLEST, LARGEST = 2.0**-100, 2.0**100  # well inside the normal numbers of float32
 
 
 class Draw(NamedTuple):
@@ -73,23 +73,15 @@ class PriorityTree:
     def update(self, index: Any, priority: Any) -> None:
         """Set the priorities of leaves ``index`` [B]; where one is named twice, the last value wins.
 
-        priority [B]: 0, or between 1e-30 and 1e30; a number sets all of them. Raises InputError, before anything is
+        priority [B]: 0, or between 2⁻¹⁰⁰ (7.9e-31) and 2¹⁰⁰ (1.3e30); a number sets all of them. Raises InputError, before anything is
         changed, for other values (NaN, infinity, negative), and for a leaf outside the capacity.
         """
         leaves = self._leaves(index)
         if isinstance(priority, (int, float)) and not isinstance(priority, bool):
-            values = torch.full((len(leaves),), float(priority), dtype=torch.float64, device=self.device)
-        else:
-            values = check_reals(priority, "priority", leaves)
-        values = values.float()
-        bad = ~((values == 0) | ((values >= SMALLEST) & (values <= LARGEST)))
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0, 0])
-            raise InputError(
-                f"priority: expected 0 or a number between {SMALLEST:g} and {LARGEST:g}, "
-                f"entry {row} is {float(values[row])}."
-            )
-        self._tree.update(leaves.contiguous(), values.contiguous())
+            priority = torch.full((len(leaves),), float(priority), dtype=torch.float64, device=self.device)
+        values = check_numbers(priority, "priority", leaves)
+        _check_priorities(values)
+        self._tree.update(leaves.contiguous(), values.to(torch.float32).contiguous())
 
     def priority(self, index: Any) -> Any:
         """Priorities float32 [B] of leaves ``index`` [B], in kind."""
@@ -138,9 +130,23 @@ class PriorityTree:
                 leaves = leaves.to(self.device)
             else:
                 raise InputError(f"index: expected a tensor on {self.device}, got one on {leaves.device}.")
-        if len(leaves) and not 0 <= int(leaves.min()) <= int(leaves.max()) < self.capacity:
-            raise InputError(
-                f"index: expected leaves between 0 and {self.capacity - 1}, "
-                f"got {int(leaves.min())} … {int(leaves.max())}."
-            )
+        if len(leaves):
+            low, high = map(int, leaves.aminmax())
+            if low < 0 or high >= self.capacity:
+                raise InputError(f"index: expected leaves between 0 and {self.capacity - 1}, got {low} … {high}.")
         return leaves
+
+
+def _check_priorities(values: Tensor) -> None:
+    if len(values) == 0:
+        return
+    low, high = map(float, values.aminmax())
+    if SMALLEST <= low and high <= LARGEST:  # NaN fails both
+        return
+    bad = ~((values == 0) | ((values.double() >= SMALLEST) & (values.double() <= LARGEST)))
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0, 0])
+        raise InputError(
+            f"priority: expected 0 or a number between {SMALLEST:.1e} and {LARGEST:.1e}, "
+            f"entry {row} is {float(values[row])}."
+        )

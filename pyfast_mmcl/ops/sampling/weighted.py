@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..._errors import whole_number
+from . import _dispatch
 from ._checks import check_index, check_weights, in_kind
 from .uniform import open_uniform, portable_log
 
@@ -31,7 +33,10 @@ def weighted_keys(seed: int, index: Any, weights: Any) -> Any:
     """
     ids = check_index(index, "index")
     w = check_weights(weights, "weights", ids)
-    return in_kind(weighted_keys_reference(seed, ids, w), index)
+    module = _dispatch.implementation("weighted_keys", "auto", ids)
+    return in_kind(
+        module.weighted_keys(whole_number("seed", seed, least=None), ids.contiguous(), w.contiguous()), index
+    )
 
 
 def weighted_keys_reference(seed: int, index: Tensor, weights: Tensor) -> Tensor:

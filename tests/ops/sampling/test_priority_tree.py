@@ -170,8 +170,9 @@ def test_kinds_and_empty_batches(backend):
         ([1], [float("nan")], ["priority", "entry 0", "nan"]),
         ([1, 2], [1.0, float("inf")], ["priority", "entry 1"]),
         ([1, 2], [1.0, -1.0], ["priority", "-1"]),
-        ([1], [1e-40], ["priority", "1e-30"]),
-        ([1], [1e39], ["priority", "1e+30"]),
+        ([1], [1e-40], ["priority", "7.9e-31"]),
+        ([1], [1e-60], ["priority", "1e-60"]),  # 0 in float32
+        ([1], [1e39], ["priority", "1.3e+30"]),
         ([10], [1.0], ["index", "0 and 9", "10"]),
         ([-1], [1.0], ["index", "-1"]),
         ([1, 2], [1.0], ["priority", "one number per row"]),

@@ -5,7 +5,8 @@ import math
 import torch
 from scipy.stats import kstest
 
-from pyfast_mmcl.ops.sampling.keys import _mix
+from pyfast_mmcl.ops.sampling import hash_uniform, reservoir_keys
+from pyfast_mmcl.ops.sampling.keys import _mix, reservoir_keys_reference
 from pyfast_mmcl.ops.sampling.uniform import open_uniform, portable_log
 from tests.ops.sampling.truth import splitmix_key
 
@@ -58,3 +59,14 @@ def test_open_uniforms_are_the_odd_multiples_and_never_reach_an_end():
     assert bool(((u > 0) & (u < 1)).all())
     # 24-bit uniforms would lie on a coarse grid
     assert bool((u * 2.0**53 % 2 == 1).all()) and float((u * 2.0**24 % 1 == 0).double().mean()) < 1e-3
+
+
+def test_keys_have_the_bits_of_their_reference_in_every_layout():
+    index = torch.randint(-(2**62), 2**62, (37, 12))
+    for seed in (0, -5, 2**63, 2**70 + 1):
+        for ids in (index, index.t(), index[::3, 1::2], index.to(torch.int32), index[:0]):
+            keys = reservoir_keys(seed, ids)
+            assert keys.shape == ids.shape and torch.equal(keys, reservoir_keys_reference(seed, ids))
+    assert torch.equal(
+        hash_uniform(1, index), (reservoir_keys_reference(1, index) >> 11 & (2**53 - 1)).double() * 2.0**-53
+    )
