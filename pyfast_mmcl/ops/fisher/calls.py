@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..._errors import InputError
 from .layout import Layout
+from .plan import Plan
 from .shared import Shared, tensors_in
 
 
@@ -17,8 +18,7 @@ from .shared import Shared, tensors_in
 class Call:
     """key: name in messages, the same in every forward pass; targets: the shared tensors among the arguments.
 
-    layouts: of the tensors among the arguments, in order; None where a tensor is the same for every sample.
-    out: layouts of the results. Both are None altogether for a call that the probe did not see.
+    plan: knows the layouts of its arguments and results, once it has learned.
     """
 
     key: str
@@ -26,8 +26,7 @@ class Call:
     args: tuple
     kwargs: dict[str, Any]
     targets: list[Shared]
-    layouts: list[Layout | None] | None = None
-    out: list[Layout | None] | None = None
+    plan: Plan
     samples: int = 0
     _versions: list[int] = field(default_factory=list)
 
@@ -66,23 +65,29 @@ class Call:
         """The shared tensor that is the argument ``x``, or None."""
         return next((s for s in self.targets if s.value is x), None)
 
+    def shares_memory(self, x: Tensor) -> bool:
+        """Whether ``x`` is a view of one of the parameters."""
+        return any(x.untyped_storage().data_ptr() == s.value.untyped_storage().data_ptr() for s in self.targets)
+
     def rows(self, x: Tensor) -> Tensor | None:
         """The argument ``x`` as [B, …], one sample per row; None when it is the same for every sample."""
         layout = self._layout_of(x)
         return None if layout is None else layout.rows(x.detach(), self.samples)
 
     def _layout_of(self, x: Tensor) -> Layout | None:
-        if self.layouts is None:
+        layouts, _ = self.plan.layouts(self.key)
+        if layouts is None:
             raise InputError(
                 f"{self.key}: not seen on the first samples; a model whose layers depend on the data (routing, early "
                 "exits) has no layout that holds for all batches, so leave these parameters out with params=."
             )
         place = next(i for i, t in enumerate(self.tensors) if t is x)
-        return self.layouts[place]
+        return layouts[place]
 
     def out_layout(self, g: Tensor, place: int = 0) -> Layout:
         """Where the samples lie in result number ``place``, of which ``g`` is the gradient."""
-        layout = None if self.out is None else self.out[place]
+        _, results = self.plan.layouts(self.key)
+        layout = None if results is None else results[place]
         if layout is None or not layout.fits(g, self.samples):
             raise InputError(
                 f"{self.key}: its result of shape {list(g.shape)} does not hold the {self.samples} samples of the "

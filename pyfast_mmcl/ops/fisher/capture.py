@@ -24,23 +24,36 @@ from .shared import Shared, SharedTensors, replace, tensors_in
 # These lose the value that the gradient of their parameter needs.
 OVERWRITING = ("mul_", "__imul__", "div_", "__itruediv__")
 OPERATORS = ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__")
+# Functions whose results have as many rows as the data says, and those that may put rows into another order.
+SELECTING = {"masked_select", "nonzero", "argwhere", "unique", "unique_consecutive", "repeat_interleave"}
+SELECTING |= {"_pack_padded_sequence", "_unique2", "unique_dim", "where", "__getitem__"}
+MOVING = {"index_select", "gather", "take_along_dim", "take", "sort", "argsort", "topk"}
+WATCHED = SELECTING | MOVING
 
 
 class Capture(TorchFunctionMode):
-    """While active, ``calls`` collects the calls that mix parameters with data; ``on_grad`` gets their gradients."""
+    """While active, ``calls`` collects the calls that mix parameters with data; ``on_grad`` gets their gradients.
+
+    traced: autograd finds uses of parameters, and of what is made of them, that were not seen here.
+    """
 
     def __init__(
         self,
         params: Mapping[str, Tensor],
         plan: Plan,
         on_grad: Callable[[Call, list[Tensor | None]], None],
+        traced: bool = False,
     ) -> None:
         super().__init__()
-        self.shared = SharedTensors(params)
+        self.shared = SharedTensors(params, traced)
         self.calls: list[Call] = []
         self.shapes: dict[str, Shapes] = {}
         # calls on something that was computed from samples and yet is the same for all: a statistic over the batch
         self.mixed: list[str] = []
+        # whether rows were picked by their data: as many as the data says, or in another order
+        self.selected, self.moved = False, False
+        # rounding of the coarsest numbers in use
+        self.coarsest = 0.0
         some = next(iter(params.values()), None)
         self.anchor = torch.zeros((), device=None if some is None else some.device, requires_grad=True)
         self._plan, self._on_grad, self._uses = plan, on_grad, Counter[str]()
@@ -50,6 +63,8 @@ class Capture(TorchFunctionMode):
         tensors = list(tensors_in((args, kwargs)))
         targets = list(dict.fromkeys(s for t in tensors if (s := self.shared.find(t)) is not None))
         if not targets or not torch.is_grad_enabled():
+            if getattr(function, "__name__", "") in WATCHED:
+                self._note_rows(function.__name__, args)
             return function(*args, **kwargs)
         if isinstance(function, types.FunctionType) and function.__module__ == "torch.nn.functional":
             with self:
@@ -64,12 +79,23 @@ class Capture(TorchFunctionMode):
             result = self.shared.derive(key, function, args, kwargs, targets)
             self._see(key, tensors, result, True)
             return result
-        call = Call(key, function, args, kwargs, targets, *self._plan.layouts(key))
+        call = Call(key, function, args, kwargs, targets, self._plan)
         if call.name in OVERWRITING:
             call.args = (args[0].detach().clone(), *args[1:])
         result = function(*replace(args, self._constant), **replace(kwargs, self._constant))
         self._see(key, tensors, result, False)
         return self._tap(call, result, tensors)
+
+    def _note_rows(self, name: str, args: tuple) -> None:
+        """Whether rows are picked by the data: `Owners` then makes sure whose they are."""
+        if name == "__getitem__":
+            index = list(tensors_in((args[1],)))
+            masks = any(t.dtype in (torch.bool, torch.uint8) for t in index)
+            self.selected, self.moved = self.selected or masks, self.moved or bool(index)
+        elif name in MOVING:
+            self.moved = True
+        elif name != "where" or len(args) == 1:
+            self.selected = self.moved = True
 
     def _key(self, function: Callable, targets: list[Shared]) -> str:
         name = f"{getattr(function, '__name__', function)}({', '.join(t.key for t in targets)})"
@@ -82,6 +108,9 @@ class Capture(TorchFunctionMode):
 
     def _see(self, key: str, tensors: list[Tensor], result: Any, shared: bool) -> None:
         results = list(tensors_in(result))
+        for t in results:
+            if t.is_floating_point():
+                self.coarsest = max(self.coarsest, torch.finfo(t.dtype).eps)
         if results:
             self.shapes[key] = Shapes([t.shape for t in tensors], [t.shape for t in results], shared)
 
@@ -99,7 +128,8 @@ class Capture(TorchFunctionMode):
                 # one of several results may be a step on the way to another
                 x = torch.ops.aten._unsafe_view(x, x.shape)
             if not x.requires_grad:
-                x = _Start.apply(x if id(x) in inputs else x.detach(), self.anchor)
+                start = _StartOfView if x._is_view() and call.shares_memory(x) else _Start
+                x = start.apply(x if id(x) in inputs else x.detach(), self.anchor)
             tapped.append(x)
             return x
 
@@ -147,6 +177,18 @@ class _Start(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, anchor: Tensor) -> Tensor:
         ctx.mark_dirty(x)
         return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+class _StartOfView(torch.autograd.Function):
+    """As `_Start` for a view, perhaps of a parameter, whose memory is not marked as changed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, anchor: Tensor) -> Tensor:
+        return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

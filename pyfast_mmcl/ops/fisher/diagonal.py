@@ -14,7 +14,7 @@ from .accumulate import SquareSums
 from .engine import Engine, Forward, choose_params, refuse_batch_statistics
 from .mean_square import mean_squares
 from .objective import Loss, check_choice, cross_entropy, norm2, seeds
-from .probe import probe
+from .probe import PAIR, probe
 from .rows import count_rows, run_model, sample_ids, take_rows
 
 
@@ -39,11 +39,12 @@ def fisher_diagonal(
     and no [B, P] tensor.
 
     Args:
-        model: any module; put it into eval mode first, it is left as it is. Parameters may be tied, reused, sliced
+        model: any module; put it into eval mode first, it is left as it is (active dropout: the masks it draws). Parameters may be tied, reused, sliced
             or computed from; a function without closed form falls back to vmap for itself alone, with a warning.
         batches: pairs (inputs, target), or objects with ``inputs``, ``target`` and ``select(rows)``; with ``forward``
-            any tuples, lists, dicts or dataclasses of tensors [B, …]. The first samples of the first batch run a few
-            times more, to find where samples lie in every tensor and that they do not mix.
+            any tuples, lists, dicts or dataclasses of tensors [B, …]. Three samples of the first batch run a few times
+            more: to find where samples lie in every tensor, to compare one gradient with plain autograd's, and their
+            outputs with those among the whole batch. Batches whose rows are picked by a mask are sent back twice.
         labels: "empirical": the loss at the given target; "sampled": one y ~ p(y|x) per sample; "exact":
             ``sum_c p_c * grad(log p_c)**2``, C backward passes; "batch": square of the batch-mean gradient, averaged
             over batches: not the Fisher, for comparison with other packages only.
@@ -63,8 +64,9 @@ def fisher_diagonal(
         {name: F of the parameter's shape}, float32 (float64 for float64 parameters), named as model.named_parameters().
 
     Raises:
-        InputError: samples that depend on each other (batch statistics, in-batch contrastive losses), a loss that is
-            not one value per sample, no samples, unknown words.
+        InputError: samples that depend on each other (batch statistics, in-batch contrastive losses, data centred over
+            the batch), layers that cannot be followed (compiled, scripted, checkpointed, an autograd.Function of
+            parameters), a loss that is not one value per sample, no samples, unknown words.
         BackendError: the backend asked for by name cannot run.
 
     Reference: van de Ven, On the computation of the Fisher information in continual learning, arXiv 2502.11756;
@@ -104,9 +106,12 @@ class Draws:
 
 def collect(engine: Engine, batches: Iterable[Any], collector: Any, draws: Draws) -> int:
     """Run all batches, probing the first; returns the number of samples."""
+    proved = False
     for i, batch in enumerate(batches):
-        if i == 0:
+        if i == 0 or not proved:
             probe(engine, batch)
+            # fewer samples cannot show that they do not mix
+            proved = (count_rows(batch) or 0) > PAIR
         draws.seen += engine.run(batch, collector)
     return draws.seen
 

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..._errors import InputError, unknown_name
+from .alone import Owners, Witness
 from .calls import Call
 from .capture import Capture
 from .collect import Collector
+from .graph import backward, leaves
 from .plan import Plan
 from .rules import contributions
 
@@ -22,45 +24,83 @@ Seeds = Callable[[Any, Any, Any], Iterator[tuple[Tensor, Tensor]]]
 
 
 class Engine:
-    """Runs batches of one model. params: the parameters whose per-sample gradients are wanted, by name."""
+    """Runs batches of one model. params: the parameters whose per-sample gradients are wanted, by name.
+
+    witness: what the next batch is compared with, once.
+    strangers: whether the loss depends on tensors that require a gradient and are no parameters, such as inputs.
+    """
 
     def __init__(self, model: nn.Module, params: Mapping[str, Tensor], forward: Forward, seeds: Seeds) -> None:
         self.model, self.params, self.plan = model, params, Plan()
+        self.witness: Witness | None = None
+        self.strangers = False
         self._forward, self._seeds = forward, seeds
+        self._order_known = False
 
     def run(self, batch: Any, collector: Collector) -> int:
         """Collect a batch; returns its number of samples."""
 
-        last = False
+        def receive(call: Call, grads: list[Tensor | None]) -> None:
+            """Checks that come first want none of it."""
 
-        def take(call: Call, grads: list[Tensor | None]) -> None:
-            for target, part in contributions(call, grads):
-                collector.add(target, part)
-            if last:
-                call.release()
-
-        capture = Capture(self.params, self.plan, take)
+        capture = Capture(self.params, self.plan, lambda call, grads: receive(call, grads))
         try:
             with frozen(self.model):
-                pairs = self.trace(batch, capture)
+                outputs, pairs = self.trace(batch, capture)
                 samples = len(pairs[0][0])
                 for call in capture.calls:
                     call.samples = samples
                 collector.begin(capture.shared, capture.calls)
+                owners = self._check(outputs, pairs[0][0], capture)
+                ends = [capture.anchor, *(leaves(pairs[0][0]) if self.strangers else ())]
+                del outputs
                 for i, (losses, weights) in enumerate(pairs):
                     last = i + 1 == len(pairs)
+                    if losses.requires_grad and owners is not None:
+                        receive = owners.note
+                        backward(losses, ends, weights * owners.factors, retain_graph=True)
+                    receive = _Taking(collector, last, owners)
                     if losses.requires_grad:
-                        torch.autograd.grad(losses, [capture.anchor], weights, retain_graph=not last, allow_unused=True)
+                        backward(losses, ends, weights, retain_graph=not last)
                     collector.end()
+                    owners = None
         finally:
             capture.close()
         return samples
 
-    def trace(self, batch: Any, capture: Capture) -> list[tuple[Tensor, Tensor]]:
-        """The forward pass and the losses, seen by ``capture``."""
+    def _check(self, outputs: Any, losses: Tensor, capture: Capture) -> Owners | None:
+        """Compare the batch with its witness; `Owners` when rows were picked by their data."""
+        if self.witness is not None:
+            self.witness.check(outputs, losses)
+            self.witness = None
+        wanted = capture.selected or (capture.moved and not self._order_known)
+        self._order_known = True
+        return Owners(len(losses), losses) if wanted else None
+
+    def answer(self, batch: Any) -> Any:
+        """The outputs alone."""
+        return self._forward(self.model, batch)[0]
+
+    def trace(self, batch: Any, capture: Any) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
+        """The outputs and the losses with their weights, seen by ``capture``."""
         with torch.enable_grad(), capture:
             outputs, target = self._forward(self.model, batch)
-            return list(self._seeds(outputs, target, batch))
+            return outputs, list(self._seeds(outputs, target, batch))
+
+
+class _Taking:
+    """Hands the contributions of each call to the collector; ``last``: no pass after this one reads the call."""
+
+    def __init__(self, collector: Collector, last: bool, owners: Owners | None) -> None:
+        self._collector, self._last, self._owners = collector, last, owners
+
+    def __call__(self, call: Call, grads: list[Tensor | None]) -> None:
+        if self._owners is not None:
+            self._owners.compare(call, grads)
+        for target, part in contributions(call, grads):
+            self._collector.add(target, part)
+        if self._last:
+            call.release()
 
 
 @contextlib.contextmanager
@@ -74,6 +114,19 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for p in wanted:
             p.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def thawed(params: Mapping[str, Tensor]) -> Iterator[None]:
+    """All of ``params`` require a gradient inside: those asked for by name may be frozen."""
+    still = [p for p in params.values() if not p.requires_grad]
+    for p in still:
+        p.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for p in still:
+            p.requires_grad_(False)
 
 
 def choose_params(model: nn.Module, params: Any) -> dict[str, Tensor]:

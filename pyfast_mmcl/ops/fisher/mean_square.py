@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .engine import Forward
+from .engine import Forward, thawed
 from .objective import Loss
 
 
@@ -33,16 +32,3 @@ def mean_squares(
                 total += g.abs() if absolute else g.square()
         count += 1
     return totals, count
-
-
-@contextlib.contextmanager
-def thawed(params: Mapping[str, Tensor]) -> Iterator[None]:
-    """All of ``params`` require a gradient inside: those asked for by name may be frozen."""
-    still = [p for p in params.values() if not p.requires_grad]
-    for p in still:
-        p.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for p in still:
-            p.requires_grad_(False)

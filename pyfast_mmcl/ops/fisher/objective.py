@@ -54,8 +54,8 @@ def _logits(outputs: Any) -> Tensor:
     if not isinstance(outputs, Tensor) or outputs.ndim not in (2, 3):
         got = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise InputError(
-            f"outputs: expected logits [B, C] or [B, S, C], got {got}; pass loss=, a function of (outputs, target) "
-            "that returns the loss of every sample [B]."
+            f"outputs: expected logits [B, C] or [B, S, C], or an object or dict that holds them as logits, got {got}; "
+            "pass loss=, a function of (outputs, target) that returns the loss of every sample [B]."
         )
     return outputs if outputs.dtype == torch.float64 else outputs.float()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,12 +92,12 @@ def _native(
 
 def finite_number(lam: Any) -> float:
     """λ as a float. Raises InputError for anything that is not one finite number, or that wants a gradient."""
-    single = isinstance(lam, (int, float)) or (isinstance(lam, Tensor) and lam.numel() == 1)
-    if not single or not math.isfinite(lam):
-        raise InputError(f"lam: expected a finite number, got {lam!r}.")
     if isinstance(lam, Tensor) and lam.requires_grad:
         raise InputError("lam: receives no gradient; pass lam.item(), or use lam=1 and multiply the result by it.")
-    return float(lam)
+    number = lam.item() if isinstance(lam, (Tensor, np.ndarray, np.generic)) and math.prod(lam.shape) == 1 else lam
+    if not isinstance(number, Real) or isinstance(number, bool) or not math.isfinite(number):
+        raise InputError(f"lam: expected a finite number, got {lam!r}.")
+    return float(number)
 
 
 def _list(x: Tensors) -> list[Tensor]:

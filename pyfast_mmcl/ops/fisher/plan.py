@@ -26,6 +26,7 @@ class Plan:
         self._shared: dict[str, bool] = {}
         self._args: dict[str, list[list[Layout]]] = {}
         self._outs: dict[str, list[list[Layout]]] = {}
+        self._chosen: dict[str, tuple[list[Layout | None], list[Layout | None]]] = {}
 
     def is_shared(self, key: str, alone: bool) -> bool:
         """Whether the call's result is the same for every sample; ``alone``: all its tensors are."""
@@ -34,6 +35,7 @@ class Plan:
     def learn(self, first: Mapping[str, Shapes], n: int, second: Mapping[str, Shapes], m: int) -> bool:
         """Compare what was seen with n and with m samples; True when a role changed and another look is needed."""
         changed = False
+        self._chosen.clear()
         for key in first.keys() & second.keys():
             args = list(zip(first[key].args, second[key].args, strict=False))
             results = list(zip(first[key].results, second[key].results, strict=False))
@@ -59,13 +61,16 @@ class Plan:
     def choose(self, key: str, place: int, fitting: list[Layout]) -> None:
         """Keep only the layouts that fit what was seen of a result; the first of them will be used."""
         self._outs[key][place] = fitting
+        self._chosen.pop(key, None)
 
     def layouts(self, key: str) -> tuple[list[Layout | None] | None, list[Layout | None] | None]:
         """(of the arguments, of the results); None where nothing was learned."""
         if key not in self._outs:
             return None, None
-        outs = [found[0] if found else None for found in self._outs[key]]
-        return [_like(found, outs) for found in self._args[key]], outs
+        if key not in self._chosen:
+            outs = [found[0] if found else None for found in self._outs[key]]
+            self._chosen[key] = [_like(found, outs) for found in self._args[key]], outs
+        return self._chosen[key]
 
 
 def _like(found: list[Layout], outs: list[Layout | None]) -> Layout | None:

@@ -17,7 +17,7 @@ def run_model(model: nn.Module, batch: Any) -> tuple[Any, Any]:
     """(outputs, target) of a batch: ``(inputs, target)``, or an object with ``inputs`` and ``target``.
 
     Inputs: a tensor; a tuple, spread over the positions; a dict, spread over the names. Outputs are the model's own,
-    or their ``scores`` or ``logits``.
+    or their ``scores`` or ``logits``, by attribute or by key.
     """
     if _is_batch(batch):
         return _scores(model(batch)), batch.target
@@ -34,8 +34,9 @@ def run_model(model: nn.Module, batch: Any) -> tuple[Any, Any]:
 
 def _scores(outputs: Any) -> Any:
     for name in ("scores", "logits"):
-        if isinstance(getattr(outputs, name, None), Tensor):
-            return getattr(outputs, name)
+        found = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
+        if isinstance(found, Tensor):
+            return found
     return outputs
 
 

@@ -48,10 +48,14 @@ class Shared:
 
 
 class SharedTensors:
-    """All shared tensors of one forward pass, found by identity."""
+    """All shared tensors of one forward pass, found by identity.
 
-    def __init__(self, params: Mapping[str, Tensor]) -> None:
+    traced: computed ones require a gradient as parameters do, so that autograd finds uses of them that are not seen.
+    """
+
+    def __init__(self, params: Mapping[str, Tensor], traced: bool = False) -> None:
         self.params = dict(params)
+        self._traced = traced
         self._found: dict[int, Shared] = {}
         self.leaves: dict[str, Shared] = {}
         for name, p in params.items():
@@ -66,6 +70,10 @@ class SharedTensors:
     def find(self, x: object) -> Shared | None:
         """The record of ``x``, or None when it is an ordinary tensor."""
         return self._found.get(id(x))
+
+    def found(self) -> list[Shared]:
+        """All of them."""
+        return list(self._found.values())
 
     def derive(self, key: str, function: Callable, args: Any, kwargs: Any, parents: list[Shared]) -> Any:
         """Run a function of shared tensors on their shadows; its differentiable results are shared tensors too."""
@@ -87,7 +95,8 @@ class SharedTensors:
             count += 1
             region = _region(getattr(function, "__name__", ""), x, parents, self.params)
             leaves = tuple(dict.fromkeys(name for p in parents for name in p.leaves))
-            return self._add(Shared(f"{key}[{count}]", x.detach(), x, leaves, region)).value
+            value = x.detach().requires_grad_(self._traced)
+            return self._add(Shared(f"{key}[{count}]", value, x, leaves, region)).value
 
         return replace(result, register)
 

@@ -1,5 +1,8 @@
 """What cannot be followed is refused, never summed wrongly; and mistakes of a caller are named."""
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -121,11 +124,19 @@ def test_no_rows_no_parameters_and_frozen_ones():
         fisher_diagonal(model, [(X, Y)])
 
 
-@pytest.mark.parametrize("lam", [float("nan"), "2", torch.ones(3), torch.tensor(2.0, requires_grad=True)])
+@pytest.mark.parametrize("lam", [float("nan"), "2", True, torch.ones(3), torch.tensor(2.0, requires_grad=True)])
 def test_strength_of_a_penalty_is_one_finite_number(lam):
     x = torch.zeros(3, requires_grad=True)
     with pytest.raises(InputError, match="lam"):
         quadratic_penalty(x, x.detach(), x.detach(), lam)
+
+
+@pytest.mark.parametrize(
+    "lam", [np.float32(2), np.int64(2), np.array(2.0), Fraction(2), torch.tensor(2)], ids=lambda x: type(x).__name__
+)
+def test_numbers_of_any_kind_are_a_strength(lam):
+    x = torch.ones(3)
+    assert quadratic_penalty(x, 0 * x, x, lam).item() == 3
 
 
 @pytest.mark.parametrize("params", [{"a": torch.zeros(3)}, torch.zeros(3, dtype=torch.int64)])
