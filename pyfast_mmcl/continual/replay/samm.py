@@ -42,6 +42,7 @@ class ReplayHeads(Replay):
         heads, _ = all_heads(batch, out)
         extras = {stored(name): z[fresh] for name, z in heads.items()}
         self.memory_.add(batch.select(fresh), extras)
+        self.memory_.update(batch.index[fresh], extras)
 
 
 class ModalityTerms(Part):

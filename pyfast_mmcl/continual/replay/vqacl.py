@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.models import PrototypeBank, PrototypeTokens
+from pyfast_mmcl.train.memory import Balanced
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.parts import CrossEntropy, Replay
 from pyfast_mmcl.train.registry import recipe
@@ -113,7 +114,7 @@ def vqacl(
     current and a memory batch, ours joins both in one.
     """
     return [
-        Replay(capacity, rows=rows),
+        Replay(capacity, rows=rows, policy=Balanced(("task", "target"))),
         CrossEntropy(),
         MovingPrototypes(question_momentum, vision_momentum),
     ]
