@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pyfast_mmcl._errors import unknown_name, whole_number
+from pyfast_mmcl._errors import number_above_zero, unknown_name, whole_number
 from pyfast_mmcl.ops.fisher import fisher_diagonal
 from pyfast_mmcl.ops.sampling import fold_seed
+from pyfast_mmcl.train.quadratic import scalar
 
 if TYPE_CHECKING:
     from pyfast_mmcl.data import Batch, Loader
@@ -30,6 +31,20 @@ def check_labels(labels: str) -> str:
     if labels not in LABELS:
         raise unknown_name("choice of labels for the Fisher", labels, LABELS)
     return labels
+
+
+def check_samples(samples: int | None) -> int | None:
+    """``samples`` when it is a number of rows or None. Raises InputError."""
+    return None if samples is None else whole_number("samples", samples)
+
+
+def check_estimator(labels: str, samples: int | None, clamp: float | None) -> dict[str, Any]:
+    """The arguments of ``fisher``, checked before a task has been trained for them.
+
+    Raises UnknownNameError or InputError.
+    """
+    limit = None if clamp is None else number_above_zero("clamp", scalar(clamp))
+    return {"labels": check_labels(labels), "samples": check_samples(samples), "clamp": limit}
 
 
 def fisher(
@@ -99,6 +114,7 @@ def _rows(learner: Learner, loader: Loader, samples: int | None) -> Iterator[Bat
 
 
 def _affordable(learner: Learner, loader: Loader) -> str:
+    # Two rows: layers that would mix them are refused later by name, while torch itself refuses a single one.
     with torch.no_grad():
-        scores = learner.forward(loader[0].select(slice(0, 1)).to(learner.device)).scores
+        scores = learner.forward(loader[0].select(slice(0, 2)).to(learner.device)).scores
     return "exact" if scores.ndim == 2 and scores.shape[1] <= _EXACT_UP_TO else "sampled"

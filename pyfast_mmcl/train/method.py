@@ -70,6 +70,7 @@ def _checked(method: Method) -> Method:
 
 def _plain(hyper: dict[str, Any]) -> dict[str, Any]:
     """The same with values that JSON knows; functions by their name, which another process shares; others by text."""
+    hyper = {name: value.item() if getattr(value, "ndim", None) == 0 else value for name, value in hyper.items()}
     known = (bool, int, float, str, type(None))
     named = {name: getattr(value, "__qualname__", None) or repr(value) for name, value in hyper.items()}
     return {name: value if isinstance(value, known) else named[name] for name, value in hyper.items()}

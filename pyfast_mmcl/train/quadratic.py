@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import CheckpointError, InputError
 from pyfast_mmcl.ops.fisher import fold_quadratics, quadratic_penalty
 
 Named = Mapping[str, Tensor]
@@ -29,11 +30,12 @@ class Quadratic:
         self.constant = 0.0
 
     def penalty(self, model: nn.Module, strength: float, weight: Named | None = None) -> Tensor | None:
-        """strength · (Σ_i w_i (θ_i − θ*_i)² + constant), or None while nothing is anchored.
+        """strength · (Σ_i w_i (θ_i − θ*_i)² + constant), or None while nothing is anchored or with a strength of 0.
 
         weight: other weights than those kept, for this once.
         """
-        kept = self.follow(model)
+        # A gradient of zeros is not the same as none: it would have AdamW decay weights that the loss does not use.
+        kept = self.follow(model) if strength else {}
         if not kept:
             return None
         weight = self.weight if weight is None else weight
@@ -55,8 +57,8 @@ class Quadratic:
 
     def anchor_here(self, model: nn.Module, weight: Named) -> None:
         """w ← weight, anchored at the parameters as they are now."""
-        self.weight = {name: value.to(copy=True) for name, value in weight.items()}
-        self.anchor = {name: copied(p) for name, p in model.named_parameters() if name in self.weight}
+        self.anchor = {name: copied(p) for name, p in model.named_parameters() if name in weight}
+        self.weight = {name: weight[name].to(copy=True) for name in self.anchor}
 
     def fold(self, model: nn.Module, weight: Named) -> None:
         """Add Σ_i weight_i (θ_i − now_i)², now the parameters as they are: the sum is one such quadratic again.
@@ -85,7 +87,42 @@ class Quadratic:
         return {"weight": dict(self.weight), "anchor": dict(self.anchor), "constant": float(self.constant)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.weight, self.anchor, self.constant = dict(state["weight"]), dict(state["anchor"]), state["constant"]
+        """Take back what ``state_dict`` gave. Raises CheckpointError for anything else."""
+        weight, anchor = state_entry(state, "weight", dict), state_entry(state, "anchor", dict)
+        constant = state_entry(state, "constant", float)
+        if {name: w.shape for name, w in weight.items()} != {name: a.shape for name, a in anchor.items()}:
+            raise CheckpointError(
+                "checkpoint: expected weights and anchors of the same parameters and shapes in the state of a penalty; "
+                "resume from a checkpoint of this method."
+            )
+        self.weight, self.anchor, self.constant = dict(weight), dict(anchor), constant
+
+
+def state_entry(state: Any, name: str, kind: type) -> Any:
+    """state[name], which is to be of ``kind``. Raises CheckpointError where another part wrote the state."""
+    if not isinstance(state, dict) or not isinstance(state.get(name), kind):
+        raise CheckpointError(
+            f"checkpoint: expected {name!r} ({kind.__name__}) in the state of a penalty, got a state of another kind; "
+            "resume from a checkpoint of this method."
+        )
+    return state[name]
+
+
+def penalty_strength(name: str, value: Any) -> float:
+    """``value``, a number or a scalar tensor or array, as float; 0 switches a penalty off.
+
+    Raises InputError for anything that is no finite number of at least 0.
+    """
+    number = scalar(value)
+    if isinstance(number, bool) or not isinstance(number, Real) or not 0 <= number < float("inf"):
+        raise InputError(f"{name}: expected a finite number of at least 0 (0: no penalty), got {value!r}.")
+    return float(number)
+
+
+def scalar(value: Any) -> Any:
+    """The number in a scalar tensor or array; everything else as it is, a tensor that wants a gradient too."""
+    single = getattr(value, "ndim", None) == 0 and not getattr(value, "requires_grad", False)
+    return value.item() if single else value
 
 
 def grown(name: str, kept: Tensor, parameter: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """The anchored quadratic is its formula, follows the model and comes back from a checkpoint."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import CheckpointError, InputError
 from pyfast_mmcl.train.checkpoint import load_checkpoint, save_checkpoint
-from pyfast_mmcl.train.quadratic import Quadratic, grown
+from pyfast_mmcl.train.quadratic import Quadratic, grown, penalty_strength
 from tests.check import assert_same_bits, raises_sentence
 
 
@@ -115,3 +116,45 @@ def test_a_checkpoint_brings_it_back(tmp_path):
     other.load_state_dict(load_checkpoint(tmp_path)["part"])
     assert_same_bits(kept.penalty(model, 2.0), other.penalty(model, 2.0))
     assert kept.constant == other.constant
+
+
+def test_a_parameter_that_comes_back_is_free():
+    model, weight = model_and_weight()
+    kept = Quadratic()
+    kept.anchor_here(model, {**weight, "gone": torch.ones(3)})
+    assert kept.weight.keys() == kept.anchor.keys() == {"weight", "bias"}
+    model.register_parameter("gone", nn.Parameter(torch.ones(3)))
+    assert kept.penalty(model, 1.0).item() == 0.0
+
+
+def test_a_strength_of_zero_is_no_term():
+    model, weight = model_and_weight()
+    kept = Quadratic()
+    kept.add(model, weight)
+    assert kept.penalty(model, 0.0) is None and not kept.gradient(model, 0.0)["bias"].any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"memory": 1},
+        [],
+        {"weight": {}, "anchor": {}},
+        {"weight": {"w": torch.ones(2)}, "anchor": {}, "constant": 0.0},
+        {"weight": {"w": torch.ones(2)}, "anchor": {"w": torch.ones(3)}, "constant": 0.0},
+    ],
+)
+def test_a_foreign_state_is_refused(wrong):
+    with raises_sentence(CheckpointError, "checkpoint of this method"):
+        Quadratic().load_state_dict(wrong)
+
+
+def test_strengths_are_numbers_from_zero_of_any_kind():
+    values = (2, 2.0, np.float32(2), np.int64(2), np.array(2.0), torch.tensor(2.0), torch.tensor(2))
+    assert [penalty_strength("lam", value) for value in values] == [2.0] * len(values)
+    assert penalty_strength("lam", 0) == 0.0
+    wrong = (-1, float("nan"), float("inf"), True, "2", None, [2.0], torch.ones(1), torch.tensor(True), 2j)
+    for value in (*wrong, torch.tensor(float("nan")), torch.tensor(2.0, requires_grad=True)):
+        with raises_sentence(InputError, "lam: expected a finite number of at least 0"):
+            penalty_strength("lam", value)

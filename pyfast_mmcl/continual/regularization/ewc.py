@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from pyfast_mmcl._errors import number_above_zero, unknown_name
-from pyfast_mmcl.train.importance import check_labels, fisher
+from pyfast_mmcl._errors import CheckpointError, unknown_name
+from pyfast_mmcl.train.importance import check_estimator, fisher
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.parts import CrossEntropy
-from pyfast_mmcl.train.quadratic import Quadratic
+from pyfast_mmcl.train.quadratic import Quadratic, penalty_strength, state_entry
 from pyfast_mmcl.train.registry import recipe
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class ElasticWeights(Part):
     ) -> None:
         if mode not in MODES:
             raise unknown_name("mode of ewc", mode, MODES)
-        self.lam = number_above_zero("lam", lam)
+        self.lam = penalty_strength("lam", lam)
         self.mode = mode
-        self.estimator: dict[str, Any] = {"labels": check_labels(labels), "samples": samples, "clamp": clamp}
+        self.estimator = check_estimator(labels, samples, clamp)
         self.quadratics_: list[Quadratic] = []
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
@@ -56,11 +56,14 @@ class ElasticWeights(Part):
         self.quadratics_[-1].fold(learner.model, fisher(learner, loader, **self.estimator))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"quadratics": [quadratic.state_dict() for quadratic in self.quadratics_]}
+        return {"mode": self.mode, "quadratics": [quadratic.state_dict() for quadratic in self.quadratics_]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        mode = state_entry(state, "mode", str)
+        if mode != self.mode:
+            raise CheckpointError(f"checkpoint: ewc was {mode} there and is {self.mode} here; use mode={mode!r}.")
         self.quadratics_ = []
-        for values in state["quadratics"]:
+        for values in state_entry(state, "quadratics", list):
             self.quadratics_.append(Quadratic())
             self.quadratics_[-1].load_state_dict(values)
 
@@ -81,8 +84,8 @@ def ewc(
     loss = cross_entropy(scores, target) + lam/2 · sum over earlier tasks k of (F_k · (θ − θ*_k)²).sum()
     F_k  = mean over the rows of task k of E_{y ~ p(y|x)} (∂ log p(y|x) / ∂θ)², at θ*_k
 
-    lam      strength; 1000 as in PyCIL, but it is not portable: with the Fisher of one implementation and data set it
-             is right, with another it can be off by orders of magnitude. Tune it on held-out rows.
+    lam      strength, 0 for none; 1000 as in PyCIL, but it is not portable: with the Fisher of one implementation and
+             data set it is right, with another it can be off by orders of magnitude. Tune it on held-out rows.
     mode     "folded" keeps one quadratic, "separate" one per task; the same objective
     labels   which Fisher: "auto", "exact", "sampled", "empirical" or "batch" (``train.importance.fisher``)
     samples  rows of a task that its Fisher is estimated from (default: all)

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from pyfast_mmcl._errors import number_above_zero
-from pyfast_mmcl.train.importance import check_labels, fisher
+from pyfast_mmcl.train.importance import check_estimator, fisher
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.parts import CrossEntropy
-from pyfast_mmcl.train.quadratic import Quadratic
+from pyfast_mmcl.train.quadratic import Quadratic, penalty_strength
 from pyfast_mmcl.train.registry import recipe
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ class SummedFisher(Part):
     def __init__(
         self, lam: float, *, labels: str = "auto", samples: int | None = None, clamp: float | None = None
     ) -> None:
-        self.lam = number_above_zero("lam", lam)
-        self.estimator: dict[str, Any] = {"labels": check_labels(labels), "samples": samples, "clamp": clamp}
+        self.lam = penalty_strength("lam", lam)
+        self.estimator = check_estimator(labels, samples, clamp)
         self.quadratic_ = Quadratic()
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:

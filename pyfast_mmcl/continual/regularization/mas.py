@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from pyfast_mmcl._errors import number_above_zero
-from pyfast_mmcl.train.importance import output_sensitivity
+from pyfast_mmcl.train.importance import check_samples, output_sensitivity
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.parts import CrossEntropy
-from pyfast_mmcl.train.quadratic import Quadratic
+from pyfast_mmcl.train.quadratic import Quadratic, penalty_strength
 from pyfast_mmcl.train.registry import recipe
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ class AwareSynapses(Part):
     """λ · Σ_i Ω_i (θ_i − θ*_i)² with Ω ← Ω + Ω_t and θ* the weights after the latest task."""
 
     def __init__(self, lam: float, *, samples: int | None = None) -> None:
-        self.lam = number_above_zero("lam", lam)
-        self.samples = samples
+        self.lam = penalty_strength("lam", lam)
+        self.samples = check_samples(samples)
         self.quadratic_ = Quadratic()
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
@@ -50,7 +49,7 @@ def mas(lam: float = 1.0, samples: int | None = None) -> list[Part]:
     loss = cross_entropy(scores, target) + lam · (Ω · (θ − θ*)²).sum()
     Ω    = sum over earlier tasks of the mean over rows of |∂ ‖scores‖² / ∂θ|
 
-    lam      strength; 1 as in the authors' code for object recognition
+    lam      strength, 0 for none; 1 as in the authors' code for object recognition
     samples  rows of a task that its Ω is estimated from (default: all); no labels are used
 
     Reference: Aljundi et al., ECCV 2018, equations 2, 4 and 5. The absolute value is taken per row, as in the paper;

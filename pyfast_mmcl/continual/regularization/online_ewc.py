@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from pyfast_mmcl._errors import InputError, number_above_zero
-from pyfast_mmcl.train.importance import check_labels, fisher
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.train.importance import check_estimator, fisher
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.parts import CrossEntropy
-from pyfast_mmcl.train.quadratic import Quadratic
+from pyfast_mmcl.train.quadratic import Quadratic, penalty_strength
 from pyfast_mmcl.train.registry import recipe
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ class FadingWeights(Part):
         samples: int | None = None,
         clamp: float | None = None,
     ) -> None:
-        if not 0 < gamma <= 1:
+        self.gamma = penalty_strength("gamma", gamma)
+        if not 0 < self.gamma <= 1:
             raise InputError(f"gamma: expected a number in (0, 1], got {gamma!r}; with 1 nothing fades.")
-        self.gamma = gamma
-        self.strength = number_above_zero("lam", lam) / 2 * (gamma if gamma_in_penalty else 1.0)
-        self.estimator: dict[str, Any] = {"labels": check_labels(labels), "samples": samples, "clamp": clamp}
+        self.strength = penalty_strength("lam", lam) / 2 * (self.gamma if gamma_in_penalty else 1.0)
+        self.estimator = check_estimator(labels, samples, clamp)
         self.quadratic_ = Quadratic()
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
@@ -69,7 +69,7 @@ def online_ewc(
     loss = cross_entropy(scores, target) + lam/2 · (γ F̃ · (θ − θ*)²).sum()
     F̃ ← γ F̃ + F_t and θ* ← θ after every task
 
-    lam               strength, 1000 as for ewc; tune it
+    lam               strength, 0 for none; 1000 as for ewc; tune it
     gamma             γ in (0, 1]: how much an earlier task still counts one task later (the default is ours, the paper
                       tunes it). With 1 this is ewc_huszar.
     gamma_in_penalty  whether γ stands in the penalty as well, as in the paper; some implementations apply it once

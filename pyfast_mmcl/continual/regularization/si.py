@@ -10,7 +10,7 @@ from torch import Tensor
 from pyfast_mmcl._errors import InputError, number_above_zero
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.parts import CrossEntropy
-from pyfast_mmcl.train.quadratic import Quadratic, copied
+from pyfast_mmcl.train.quadratic import Quadratic, copied, penalty_strength, scalar, state_entry
 from pyfast_mmcl.train.registry import recipe
 
 if TYPE_CHECKING:
@@ -27,19 +27,17 @@ class SynapticIntelligence(Part):
     """
 
     def __init__(self, c: float, xi: float) -> None:
-        self.c = number_above_zero("c", c)
-        self.xi = number_above_zero("xi", xi)
+        self.c = penalty_strength("c", c)
+        self.xi = number_above_zero("xi", scalar(xi))
         self.quadratic_ = Quadratic()
         self.path_: dict[str, Tensor] = {}  # ω of the current task
-        self.start_: dict[str, Tensor] = {}  # θ when it began
+        self.start_: dict[str, Tensor] = {}  # θ before its first step
         self._before: dict[str, tuple[Tensor, Tensor]] = {}  # g and θ of the step being taken
 
     def before_task(self, learner: Learner, task: Task) -> None:
         if getattr(learner.accelerator, "scaler", None) is not None:
             raise InputError("si: the gradients of float16 training are scaled; train in bfloat16 or float32.")
-        free = {name: p for name, p in learner.model.named_parameters() if p.requires_grad}
-        self.start_ = {name: copied(p) for name, p in free.items()}
-        self.path_ = {name: torch.zeros_like(start) for name, start in self.start_.items()}
+        self.path_, self.start_ = {}, {}
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
         return self.quadratic_.penalty(learner.model, self.c)
@@ -47,9 +45,12 @@ class SynapticIntelligence(Part):
     def edit_grads(self, learner: Learner, batch: Batch) -> None:
         pull = self.quadratic_.gradient(learner.model, self.c)
         for name, p in learner.model.named_parameters():
-            if name in self.path_ and p.grad is not None:
-                gradient = p.grad.to(self.path_[name].dtype)
-                self._before[name] = (gradient - pull.get(name, 0.0), copied(p))
+            if p.grad is not None:
+                now = copied(p)
+                # Only now are all parts done with growing and freezing weights for the task.
+                self.start_.setdefault(name, now)
+                self.path_.setdefault(name, torch.zeros_like(now))
+                self._before[name] = (p.grad.to_dense().to(now.dtype) - pull.get(name, 0.0), now)
 
     def after_step(self, learner: Learner, batch: Batch, out: Output) -> None:
         for name, p in learner.model.named_parameters():
@@ -67,13 +68,14 @@ class SynapticIntelligence(Part):
         self.quadratic_.add(learner.model, omega)
         # A weight whose steps raised the loss would be pushed away from its anchor; the authors' code stops at 0 too.
         self.quadratic_.weight = {name: w.clamp(min=0) for name, w in self.quadratic_.weight.items()}
+        self.path_, self.start_ = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
         return {"quadratic": self.quadratic_.state_dict(), "path": dict(self.path_), "start": dict(self.start_)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.quadratic_.load_state_dict(state["quadratic"])
-        self.path_, self.start_ = dict(state["path"]), dict(state["start"])
+        self.quadratic_.load_state_dict(state_entry(state, "quadratic", dict))
+        self.path_, self.start_ = dict(state_entry(state, "path", dict)), dict(state_entry(state, "start", dict))
 
 
 @recipe(
@@ -86,11 +88,11 @@ def si(c: float = 1.0, xi: float = 1e-3) -> list[Part]:
     loss = cross_entropy(scores, target) + c · (Ω · (θ − θ̃)²).sum()
     Ω   += −(sum over steps of g · Δθ) / ((θ(end) − θ(start))² + ξ), not below 0
 
-    c   strength; xi  damping ξ, which bounds Ω where a weight hardly moved. Defaults are those of the paper for split
-    MNIST (section 5.1); for permuted MNIST it has c = 0.1, ξ = 0.1 (section 5.2).
+    c   strength, 0 for none; xi  damping ξ, which bounds Ω where a weight hardly moved. Defaults are those of the paper
+    for split MNIST (section 5.1); for permuted MNIST it has c = 0.1, ξ = 0.1 (section 5.2).
 
-    It needs no pass over the data after a task and 3P numbers during one. g is the gradient without the penalty, as in
-    the authors' code.
+    It needs no pass over the data after a task; it keeps 2P numbers between tasks and 4P during one. g is the gradient
+    without the penalty, as in the authors' code.
 
     Reference: Zenke, Poole, Ganguli, ICML 2017, equations 3 to 5.
     """

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pyfast_mmcl._errors import InputError, number_above_zero
-from pyfast_mmcl.train.importance import check_labels, fisher, output_sensitivity
+from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl.train.importance import LABELS, check_samples, fisher, output_sensitivity
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.parts import CrossEntropy
-from pyfast_mmcl.train.quadratic import Quadratic, grown
+from pyfast_mmcl.train.quadratic import Quadratic, grown, penalty_strength, state_entry
 from pyfast_mmcl.train.registry import recipe
 
 if TYPE_CHECKING:
@@ -40,12 +40,14 @@ class SimilarityInformed(Part):
         embed: Embed | None = None,
         samples: int | None = None,
     ) -> None:
-        if isinstance(importance, str) and importance != "mas":
-            check_labels(importance)
-        self.lam = number_above_zero("lam", lam)
+        if not callable(importance) and importance not in ("mas", *LABELS):
+            raise unknown_name("importance of tir", importance, ("mas", *LABELS))
+        if embed is not None and not callable(embed):
+            raise InputError(f"embed: expected a function of a Batch, got {type(embed).__name__}.")
+        self.lam = penalty_strength("lam", lam)
         self.importance = importance
         self.embed = raw_means if embed is None else embed
-        self.samples = samples
+        self.samples = check_samples(samples)
         self.quadratic_ = Quadratic()
         self.owner_: dict[str, Tensor] = {}  # int16, as the weights
         self.embeddings_: list[dict[str, Tensor]] = []  # of the tasks so far, the current one included
@@ -81,8 +83,9 @@ class SimilarityInformed(Part):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.quadratic_.load_state_dict(state["quadratic"])
-        self.owner_, self.embeddings_ = dict(state["owner"]), list(state["embeddings"])
+        self.quadratic_.load_state_dict(state_entry(state, "quadratic", dict))
+        self.owner_ = dict(state_entry(state, "owner", dict))
+        self.embeddings_ = list(state_entry(state, "embeddings", list))
         self._discounted = None
 
     def _discount(self, learner: Learner) -> dict[str, Tensor]:
@@ -97,10 +100,27 @@ class SimilarityInformed(Part):
 
     def _measure(self, learner: Learner, loader: Loader) -> dict[str, Tensor]:
         if callable(self.importance):
-            return self.importance(learner, loader)
+            return checked(self.importance(learner, loader), learner.model)
         if self.importance == "mas":
             return output_sensitivity(learner, loader, samples=self.samples)
         return fisher(learner, loader, labels=self.importance, samples=self.samples)
+
+
+def checked(importance: Any, model: nn.Module) -> dict[str, Tensor]:
+    """A function's importance of parameters by name. Raises InputError where it cannot weigh a penalty."""
+    if not isinstance(importance, dict):
+        raise InputError(f"importance: expected {{parameter name: tensor}}, got {type(importance).__name__}.")
+    parameters = dict(model.named_parameters())
+    for name, value in importance.items():
+        if name not in parameters:
+            raise unknown_name("parameter in the importance", name, parameters)
+        shape = parameters[name].shape
+        if not isinstance(value, Tensor) or value.shape != shape:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(f"importance: expected a tensor {tuple(shape)} for {name!r}, got {got}.")
+        if not bool((value.isfinite() & (value >= 0)).all()):
+            raise InputError(f"importance: expected finite numbers of at least 0 for {name!r}, got others.")
+    return {name: value.detach() for name, value in importance.items()}
 
 
 def raw_means(batch: Batch) -> dict[str, Tensor]:
@@ -122,13 +142,23 @@ def task_embedding(learner: Learner, embed: Embed) -> dict[str, Tensor]:
         position += len(batch)
         with torch.no_grad():
             batch = batch.select(rows).to(learner.device)
-            for name, x in embed(batch).items():
-                if x.ndim != 2 or len(x) != len(batch):
-                    raise InputError(f"embed: expected [{len(batch)}, D] for {name!r}, got {tuple(x.shape)}.")
+            for name, x in embedded(embed, batch).items():
                 shown = x[batch.present[name]] if name in batch.present else x
                 if len(shown):
                     sums[name] = _added(sums.get(name), shown.double().sum(0).cpu())
     return {name: (x / x.norm().clamp(min=torch.finfo(x.dtype).tiny)).float() for name, x in sums.items()}
+
+
+def embedded(embed: Embed, batch: Batch) -> dict[str, Tensor]:
+    """{modality: [B, D]} of a batch. Raises InputError where ``embed`` gives anything else."""
+    vectors = embed(batch)
+    if not isinstance(vectors, dict):
+        raise InputError(f"embed: expected {{modality: [B, D]}}, got {type(vectors).__name__}.")
+    for name, x in vectors.items():
+        if not isinstance(x, Tensor) or x.ndim != 2 or len(x) != len(batch):
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"embed: expected [{len(batch)}, D] for {name!r}, got {got}.")
+    return vectors
 
 
 def similarities(embeddings: list[dict[str, Tensor]]) -> Tensor:
@@ -199,7 +229,7 @@ def tir(
     loss = cross_entropy(scores, target) + lam · (Ω · (1 − s[owner]) · (θ − θ*)²).sum()
     Ω    = largest over earlier tasks k of Ω_k / Ω_k.sum(), owner the k of the maximum
 
-    lam         strength; 100 as in the authors' example scripts with MAS
+    lam         strength, 0 for none; 100 as in the authors' example scripts with MAS
     importance  Ω_k: "mas", or a Fisher by its labels ("exact", "sampled", "empirical", "batch", "auto"), or a function
                 (learner, loader) → {parameter name: tensor}
     embed       function of a Batch giving {name: [B, D]}, such as frozen image and text encoders; task embeddings are

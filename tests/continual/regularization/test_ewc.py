@@ -119,4 +119,4 @@ def test_mistakes_are_named():
     with pytest.raises(UnknownNameError, match="exact"):
         ElasticWeights(1.0, labels="exakt")
     with pytest.raises(InputError, match="lam"):
-        ElasticWeights(0.0)
+        ElasticWeights(-0.5)

@@ -1,6 +1,7 @@
 """What every method of the family keeps: through kills and resumes, frozen weights, new and growing parameters."""
 
 import random
+import shutil
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import digits_stream
 from pyfast_mmcl.train import Part, run_continual
+from pyfast_mmcl.train.checkpoint import save_checkpoint
 from tests.check import assert_same_bits, raises_sentence
 from tests.continual.regularization.truth import METHODS, fitted, make, small_stream
 
@@ -52,7 +54,7 @@ def state_of(learner):
         elif isinstance(value, list):
             stack += [(f"{place}.{i}", item) for i, item in enumerate(value)]
         else:
-            tensors[place] = torch.as_tensor(value)
+            tensors[place] = torch.as_tensor(list(value.encode()) if isinstance(value, str) else value)
     return tensors
 
 
@@ -77,6 +79,33 @@ def test_killed_twice_and_resumed_gives_the_same_bits(tmp_path, method, hyper):
     assert ours.keys() == theirs.keys() and len(ours) > 12
     for name in ours:
         assert_same_bits(ours[name], theirs[name])
+
+
+@pytest.mark.parametrize(("method", "hyper"), CASES)
+def test_resumed_from_every_checkpoint_gives_the_same_bits(tmp_path, monkeypatch, method, hyper):
+    """Before the first step, after every step, epoch and task: each checkpoint alone leads to the same end."""
+    stream, hyper = small_stream("til", rows=60), {**STRONG[method], **hyper}
+    copies = []
+
+    def save(folder, state):
+        save_checkpoint(folder, state)
+        copies.append(shutil.copytree(folder, tmp_path / f"copy {len(copies)}"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pyfast_mmcl.train.learner.save_checkpoint", save)
+        whole = make(stream, method, batch_size=8, checkpoint_dir=tmp_path / "run", checkpoint_every=1, **hyper)
+        whole.fit(stream)
+    theirs = state_of(whole)
+    assert len(copies) > 3 * len(stream.tasks)
+    for folder in copies:
+        assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
+        resumed = make(stream, method, batch_size=8, checkpoint_dir=folder, **hyper)
+        resumed.fit(stream, resume=True)
+        assert resumed.history.losses == whole.history.losses
+        ours = state_of(resumed)
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            assert_same_bits(ours[name], theirs[name])
 
 
 class Grow(Part):

@@ -44,7 +44,7 @@ def test_with_gamma_one_it_is_ewc_of_huszar():
         assert_same_bits(a, b)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 1.1, -1.0])
+@pytest.mark.parametrize("gamma", [0.0, 1.1, -1.0, float("nan"), "1", None, True])
 def test_gamma_is_checked(gamma):
     with pytest.raises(InputError, match="gamma"):
         FadingWeights(1.0, gamma)

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.continual.regularization.si import SynapticIntelligence
-from pyfast_mmcl.train import Part
+from pyfast_mmcl.train import Learner, Part
 from pyfast_mmcl.train.parts import CrossEntropy
 from tests.continual.regularization.truth import make, parameters, small_stream, squares
 
@@ -74,7 +74,7 @@ def test_what_the_steps_took_off_the_loss_adds_up():
 
         def after_task(self, learner, task, loader):
             if task.id == 0:
-                path = sum(float(p.double().sum()) for p in learner.parts[1].path_.values())
+                path = sum(float(p.double().sum()) for p in learner.parts[2].path_.values())
                 fall = self.first - self.value(learner)
                 assert fall > 0.01 and abs(path - fall) < 0.05 * fall
 
@@ -83,7 +83,9 @@ def test_what_the_steps_took_off_the_loss_adds_up():
             with torch.no_grad():
                 return float(cross_entropy(learner.model(batch).scores, batch.target))
 
-    learner = make(stream, "si", Whole(), epochs=40, optimizer="sgd", lr=0.02, batch_size=200)
+    learner = make(stream, "si", epochs=40, optimizer="sgd", lr=0.02, batch_size=200)
+    learner.parts.append(learner.parts.pop(1))  # the part looks before si has done with the task
+    learner.parts.insert(1, Whole())
     learner.fit(stream)
     assert learner.step == 120
 
@@ -108,7 +110,50 @@ def test_frozen_weights_and_scaled_gradients():
         SynapticIntelligence(1.0, 1e-3).before_task(learner, learner.task)
 
 
-@pytest.mark.parametrize(("c", "xi"), [(0.0, 1.0), (1.0, 0.0), (1.0, float("inf"))])
+@pytest.mark.parametrize(("c", "xi"), [(-1.0, 1.0), (1.0, 0.0), (1.0, float("inf"))])
 def test_arguments_are_checked(c, xi):
-    with pytest.raises(InputError, match="expected a finite number above 0"):
+    with pytest.raises(InputError, match="expected a finite number"):
         SynapticIntelligence(c, xi)
+
+
+def test_a_head_that_grows_after_its_hook_and_weights_that_have_no_gradient():
+    """Other parts may grow the model after si has seen the task begin; what the loss does not use has no path."""
+
+    class Grow(Part):
+        def before_task(self, learner, task):
+            old = learner.model.head.linear
+            learner.model.head.linear = torch.nn.Linear(old.in_features, max(task.classes) + 1)
+            if task.id:
+                with torch.no_grad():
+                    learner.model.head.linear.weight[: old.out_features] = old.weight
+
+    stream = small_stream()
+    part = SynapticIntelligence(C, XI)
+    learner = make(stream, [CrossEntropy(), part, Grow()])
+    learner.model.unused = torch.nn.Parameter(torch.ones(3))
+    learner.fit(stream)
+    assert part.quadratic_.weight["head.linear.weight"].shape == (6, 8)
+    assert "unused" not in part.quadratic_.weight
+    assert part.quadratic_.weight.keys() == {n for n, _ in learner.model.named_parameters()} - {"unused"}
+
+
+def test_sparse_gradients_of_an_embedding_count():
+    class Tokens(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Embedding(6, 6, sparse=True)
+
+        def forward(self, batch):
+            return self.table(batch.inputs["a"].argmax(1))
+
+    learner = Learner(Tokens(), "si", optimizer="sgd", epochs=1, device="cpu", progress=False)
+    learner.fit(small_stream())
+    assert bool((learner.parts[1].quadratic_.weight["table.weight"] > 0).any())
+
+
+def test_what_only_a_task_needs_is_gone_after_it():
+    learner = make(small_stream(), "si")
+    learner.fit(small_stream())
+    parameters_kib = sum(4 * p.numel() for p in learner.model.parameters())
+    assert learner.parts[1].path_ == {} == learner.parts[1].start_
+    assert abs(learner.history.kept_bytes[-1] - 2 * parameters_kib) < 1000

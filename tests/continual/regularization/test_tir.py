@@ -8,6 +8,7 @@ from pyfast_mmcl.continual.regularization.tir import SimilarityInformed, raw_mea
 from pyfast_mmcl.data import Batch, digits_stream
 from pyfast_mmcl.train import Part, default_model
 from pyfast_mmcl.train.parts import CrossEntropy
+from tests.check import raises_sentence
 from tests.continual.regularization.truth import (
     Watch,
     every_label,
@@ -178,10 +179,41 @@ def test_a_run_with_own_encoders_is_told_by_their_name():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UnknownNameError, match="exact"):
-        SimilarityInformed(1.0, importance="exakt")
+    for wrong in ("exakt", None, 3):
+        with pytest.raises(UnknownNameError, match="exact"):
+            SimilarityInformed(1.0, importance=wrong)
+    with pytest.raises(UnknownNameError, match="mas"):
+        SimilarityInformed(1.0, importance="mass")
+    with pytest.raises(InputError, match="embed: expected a function"):
+        SimilarityInformed(1.0, embed=3)
     with pytest.raises(InputError, match="lam"):
         SimilarityInformed(-1.0)
-    part = SimilarityInformed(1.0, embed=lambda batch: {"m": torch.zeros(len(batch))})
-    with pytest.raises(InputError, match="embed: expected"):
+    for wrong in ({"m": torch.zeros(16)}, {"m": 3.0}, torch.zeros(16, 2)):
+        part = SimilarityInformed(1.0, embed=lambda batch, given=wrong: given)
+        with pytest.raises(InputError, match="embed: expected"):
+            fitted(small_stream(), [part, CrossEntropy()])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda p: 3, "expected {parameter name: tensor}, got int"),
+        (lambda p: {"head": torch.ones(3)}, "unknown parameter"),
+        (lambda p: {n: torch.ones(2) for n in p}, "got (2,)"),
+        (lambda p: {n: x.detach().numpy() for n, x in p.items()}, "got ndarray"),
+        (lambda p: {n: -torch.ones_like(x) for n, x in p.items()}, "at least 0"),
+        (lambda p: {n: x * float("nan") for n, x in p.items()}, "at least 0"),
+    ],
+)
+def test_an_importance_that_cannot_weigh_a_penalty_is_refused(wrong, words):
+    part = SimilarityInformed(1.0, importance=lambda learner, loader: wrong(dict(learner.model.named_parameters())))
+    with raises_sentence(InputError, words):
         fitted(small_stream(), [part, CrossEntropy()])
+
+
+def test_an_importance_may_carry_a_graph():
+    def own(learner, loader):
+        return {name: p.abs() for name, p in learner.model.named_parameters()}
+
+    run = fitted(small_stream(), "tir", importance=own)
+    assert not any(w.requires_grad for w in run.parts[1].quadratic_.weight.values())

@@ -4,14 +4,18 @@ import copy
 
 import torch
 
-from pyfast_mmcl.data import Records, Stream
+from pyfast_mmcl.data import Records, Scenario, Stream
 from pyfast_mmcl.train import Learner, Part, default_model
 
 METHODS = ("ewc", "ewc_huszar", "mas", "online_ewc", "si", "tir")
+OWN_MODALITIES = Scenario("own", "own modalities", labels="disjoint", task_id_at_test=True, modalities="per task")
 
 
-def small_stream(scenario="cil", *, rows=120, missing=None, seed=3):
-    """Three tasks, two modalities; class-incremental ones have two classes each."""
+def small_stream(scenario="cil", *, rows=120, missing=None, seed=3, task_modalities=None):
+    """Three tasks, two modalities; class-incremental ones have two classes each.
+
+    task_modalities: the modalities of each task, where the scenario has a set per task (``OWN_MODALITIES``).
+    """
     g = torch.Generator().manual_seed(seed)
     target = torch.arange(rows) % 6
     a = torch.nn.functional.one_hot(target, 6) + 0.4 * torch.randn(rows, 6, generator=g)
@@ -22,7 +26,9 @@ def small_stream(scenario="cil", *, rows=120, missing=None, seed=3):
         domains = torch.arange(rows) * 3 // rows
         records = {name: x * (1 + domains[:, None]) for name, x in records.items()}
         return Stream.from_dataset(Records(records, target), scenario="dil", domains=domains, missing=missing)
-    return Stream.from_dataset(Records(records, target), scenario=scenario, n_tasks=3, missing=missing)
+    return Stream.from_dataset(
+        Records(records, target), scenario=scenario, n_tasks=3, missing=missing, task_modalities=task_modalities
+    )
 
 
 def make(stream, method, *parts, **settings):
