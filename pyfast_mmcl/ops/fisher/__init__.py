@@ -12,7 +12,7 @@
 How a model is read: capture.py sees the functions that read parameters (calls.py), shared.py follows tensors made of
 parameters alone, probe.py and plan.py find the samples in every tensor (layout.py), rules/ knows the layers, and
 accumulate.py squares what they contribute (contributions.py), once all parts of a parameter are there (collect.py).
-Nothing is believed: probe.py compares one gradient with plain autograd's, and alone.py sees to it that samples do not mix.
+Nothing is believed: probe.py compares one gradient with plain autograd's, alone.py sees that samples do not mix.
 """
 
 from .diagonal import fisher_diagonal

@@ -39,8 +39,9 @@ def fisher_diagonal(
     and no [B, P] tensor.
 
     Args:
-        model: any module; put it into eval mode first, it is left as it is (active dropout: the masks it draws). Parameters may be tied, reused, sliced
-            or computed from; a function without closed form falls back to vmap for itself alone, with a warning.
+        model: any module; put it into eval mode first, it is left as it is (dropout: the gradient at the masks drawn).
+            Parameters may be tied, reused, sliced or computed from; a function without closed form falls back to vmap
+            for itself alone, with a warning.
         batches: pairs (inputs, target), or objects with ``inputs``, ``target`` and ``select(rows)``; with ``forward``
             any tuples, lists, dicts or dataclasses of tensors [B, …]. Three samples of the first batch run a few times
             more: to find where samples lie in every tensor, to compare one gradient with plain autograd's, and their
