@@ -20,6 +20,7 @@
 #include "sampling/alias.h"
 #include "sampling/hash.h"
 #include "sampling/reservoir.h"
+#include "sampling/subsets.h"
 #include "sampling/tree.h"
 #include "sampling/weighted.h"
 #if defined(PYFAST_WITH_CUDA)
@@ -470,6 +471,70 @@ void alias_sample(const py::object& keep, const py::object& alias, uint64_t seed
   smp::alias_sample(table, smp::fold_seed(seed, step), i.shape[0], i.as<int64_t>(), threads);
 }
 
+smp::Features features(const py::object& capsule, const char* name) {
+  const Array x = view(capsule, name);
+  x.on_cpu().is({DType::f32, DType::f16, DType::bf16, DType::f64}).has_shape({-1, -1}).contiguous();
+  return {x.data, x.dtype, x.shape[0], x.shape[1]};
+}
+
+// Rows of all groups one after another, and where each group begins; null pointers where Python passed None.
+void read_groups(const py::object& rows, const py::object& offsets, int64_t n, smp::HerdingArgs& args) {
+  int64_t count = n;
+  if (!rows.is_none()) {
+    const Array r = int64_list(rows, "rows");
+    args.rows = r.as<int64_t>();
+    count = r.shape[0];
+    for (int64_t i = 0; i < count; ++i)
+      pyfast::require(args.rows[i] >= 0 && args.rows[i] < n, "rows: expected numbers of existing rows");
+  }
+  pyfast::require(rows.is_none() || !offsets.is_none(), "offsets: expected them where rows are given");
+  if (offsets.is_none()) return;
+  const Array o = int64_list(offsets, "offsets");
+  args.offsets = o.as<int64_t>();
+  args.groups = o.shape[0] - 1;
+  pyfast::require(args.groups >= 0 && args.offsets[0] == 0 && args.offsets[args.groups] == count,
+                  "offsets: expected to begin with 0 and to end with the number of rows");
+  for (int64_t g = 0; g < args.groups; ++g)
+    pyfast::require(args.offsets[g] <= args.offsets[g + 1], "offsets: expected ascending numbers");
+}
+
+void herding(const py::object& x, const py::object& rows, const py::object& offsets, const py::object& order,
+             int threads) {
+  smp::HerdingArgs args;
+  args.features = features(x, "features");
+  read_groups(rows, offsets, args.features.n, args);
+  const Array o = view(order, "order");
+  o.on_cpu().is({DType::i64}).has_shape({args.groups, -1}).contiguous();
+  args.m = o.shape[1];
+  args.order = o.as<int64_t>();
+  args.threads = threads;
+  args.kernels = &sampling_kernels();
+  py::gil_scoped_release release;
+  smp::herding_cpu(args);
+}
+
+double k_center(const py::object& x, int64_t first, const py::object& centers, const py::object& chosen, int threads) {
+  smp::KCenterArgs args;
+  args.features = features(x, "features");
+  if (!centers.is_none()) {
+    args.centers = features(centers, "centers");
+    pyfast::require(args.centers.dtype == args.features.dtype && args.centers.d == args.features.d,
+                    "centers: expected the dtype and as many features as the features have");
+  }
+  const Array c = int64_list(chosen, "chosen");
+  args.m = c.shape[0];
+  args.chosen = c.as<int64_t>();
+  args.first = first;
+  const std::string n = std::to_string(args.features.n);
+  pyfast::require(args.m <= args.features.n, "m: expected at most " + n + " rows, got " + std::to_string(args.m));
+  pyfast::require(first >= -1 && first < args.features.n,
+                  "first: expected a row below " + n + ", got " + std::to_string(first));
+  args.threads = threads;
+  args.kernels = &sampling_kernels();
+  py::gil_scoped_release release;
+  return smp::k_center_cpu(args);
+}
+
 // Trees and reservoirs are locked by the GIL: their calls are short, and another thread must not see half of one.
 void tree_update(smp::PriorityTree& tree, const py::object& index, const py::object& priority) {
   const Array i = int64_list(index, "index"), p = view(priority, "priority");
@@ -635,6 +700,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("gumbel_top_k", &gumbel_top_k);
   m.def("alias_build", &alias_build);
   m.def("alias_sample", &alias_sample);
+  m.def("herding", &herding);
+  m.def("k_center", &k_center);
   py::class_<smp::Reservoir>(m, "Reservoir")
       .def(py::init<int64_t, uint64_t, bool>())
       .def("offer", &reservoir_offer)

@@ -107,6 +107,8 @@ const Array& Array::has_shape(std::initializer_list<int64_t> expected) const {
 }
 
 const Array& Array::contiguous() const {
+  for (int i = 0; i < ndim; ++i)
+    if (shape[i] == 0) return *this;  // no element, so no stride is ever used
   int64_t packed = 1;
   for (int i = ndim - 1; i >= 0; --i) {
     require(shape[i] <= 1 || strides[i] == packed, name + ": expected a contiguous array; call .contiguous() on it");

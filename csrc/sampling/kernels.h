@@ -26,6 +26,21 @@ struct DrawArgs {
   double* probability;  // [count]
 };
 
+// Rows of features [n, d], contiguous; f32, f16, bf16 or f64.
+struct Features {
+  const char* data;
+  DType dtype;
+  int64_t n, d;
+};
+
+// What one row x gives against y. Summed in float64 over eight lanes i mod 8, then ((0+4)+(2+6)) + ((1+5)+(3+7)).
+enum class Reduce : int {
+  dot,       // Σ x y, products rounded before they are added
+  product,   // Σ x y where y is a row of the same dtype: exact products, except in f64
+  square,    // Σ x x, likewise
+  distance,  // Σ (x - y)², differences and squares rounded
+};
+
 struct Kernels {
   const char* name;
 
@@ -33,6 +48,12 @@ struct Kernels {
 
   // keys[i] = key(index[i])
   void (*hash_keys)(uint64_t state, const int64_t* index, int64_t n, int64_t* keys);
+
+  // out[i] = reduce(features[rows[i]], y) for i < count; y [d, filled up to a multiple of 8 with zeros]
+  void (*reduce)(Reduce what, const Features& x, const int64_t* rows, int64_t count, const double* y, double* out);
+
+  // sum[c] += features[rows[i]][c] for c in [from, to), i = 0, 1, …, count - 1 in this order; rows null: row i
+  void (*add_rows)(const Features& x, const int64_t* rows, int64_t count, int64_t from, int64_t to, double* sum);
 };
 
 const Kernels& kernels_for(Isa isa);

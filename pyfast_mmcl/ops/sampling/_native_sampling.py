@@ -117,6 +117,9 @@ def herding(features: Tensor, m: int, rows: Tensor | None = None, offsets: Tenso
     iCaRL's ``‖f_j‖² + 2 f_j·(S − kμ)`` without a division: features that are integers, or multiples of one power of
     two, are ranked in exact arithmetic as long as the sums fit 53 bits.
 
+    Ties are scores ≤ smallest + 2⁻⁴⁴ · k · n · max‖f‖² (max over the group). Closer ones are told apart by their
+    rounding alone: in a group of two, both rows are equally near the mean, but their computed scores may differ.
+
     Args:
         features: [N, D] float32, bfloat16, float16 or float64; finite (InputError names the first row that is not).
         m: picks per group, ≥ 0.
@@ -141,7 +144,9 @@ def herding(features: Tensor, m: int, rows: Tensor | None = None, offsets: Tenso
 
 
 def k_center(features: Tensor, m: int, first: int | None = None, centers: Tensor | None = None) -> tuple[Tensor, float]:
-    """Greedy farthest points (Gonzalez 1985) in float64: ``argmax_j min_c ‖f_j − c‖²``, the smaller index on ties.
+    """Greedy farthest points (Gonzalez 1985) in float64: ``argmax_j min_c ‖f_j − c‖²`` over rows not chosen.
+
+    Ties are squared distances ≥ largest · (1 − 2⁻⁴²): rounding could turn them round. The smaller index wins.
 
     Args:
         features: [N, D] float32, bfloat16, float16 or float64; finite (InputError).
