@@ -113,10 +113,11 @@ def penalty_strength(name: str, value: Any) -> float:
 
     Raises InputError for anything that is no finite number of at least 0.
     """
-    number = scalar(value)
-    if isinstance(number, bool) or not isinstance(number, Real) or not 0 <= number < float("inf"):
+    single = scalar(value)
+    number = float(single) if isinstance(single, Real) and not isinstance(single, bool) else None
+    if number is None or not 0 <= number < float("inf"):
         raise InputError(f"{name}: expected a finite number of at least 0 (0: no penalty), got {value!r}.")
-    return float(number)
+    return number
 
 
 def scalar(value: Any) -> Any:
