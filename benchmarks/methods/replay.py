@@ -29,8 +29,28 @@ from pyfast_mmcl.data import Stream
 from pyfast_mmcl.train import History, Part, run_continual
 
 SEEDS = (0, 1, 2, 3, 4)
-BASELINES = ("finetune", "joint")
-METHODS = ("er", "der", "derpp", "er_ace", "gdumb", "mir", "agem", "icarl", "samm", "kdr", "vqacl")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the tables of budgets: a recipe, the kind of model it is run with, arguments, whether it keeps rows."""
+
+    recipe: str
+    model: str = "classifier"
+    hyper: tuple[tuple[str, Any], ...] = ()
+    keeps: bool = True
+
+
+BASELINES = {name: Line(name, keeps=False) for name in ("finetune", "joint")}
+METHODS = {name: Line(name) for name in ("er", "der", "derpp", "er_ace", "gdumb", "mir", "agem", "icarl")} | {
+    "samm": Line("samm", "modality heads"),
+    "kdr": Line("kdr", "dual encoder"),
+    "kdr, no replay, no distillation": Line("kdr", "dual encoder", (("replay_weight", 0), ("distill_weight", 0))),
+    "vqacl": Line("vqacl", "tokens"),
+    "er, sequence model": Line("er", "tokens"),
+    "finetune, sequence model": Line("finetune", "tokens", keeps=False),
+    "joint, sequence model": Line("joint", "tokens", keeps=False),
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,7 @@ class Run:
     method: str | Callable[[], list[Part]]
     hyper: dict[str, Any]
     only: str | None = None
+    model: str = "classifier"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,10 +106,13 @@ def runs(what: str, name: str, setting: Setting) -> Iterator[Run]:
     """Everything that is run on one stream."""
     shown = tuple(f"{name}, {rows} rows" for rows in setting.budgets)
     if what == "budgets":
-        # A baseline keeps nothing: it is run once and stands in the table of every budget.
-        yield from (Run(shown, method, method, {}) for method in BASELINES)
-        for budget, rows in zip(shown, setting.budgets, strict=True):
-            yield from (Run((budget,), method, method, {"capacity": rows}) for method in METHODS)
+        for name, line in (BASELINES | METHODS).items():
+            if not line.keeps:
+                # What keeps nothing is run once and stands in the table of every budget.
+                yield Run(shown, name, line.recipe, dict(line.hyper), model=line.model)
+                continue
+            for budget, rows in zip(shown, setting.budgets, strict=True):
+                yield Run((budget,), name, line.recipe, {"capacity": rows, **dict(line.hyper)}, model=line.model)
         return
     rows, shown, sizes = setting.budgets[1], shown[1:2], setting.numbers
     yield from (Run(shown, method, method, {}) for method in BASELINES)
@@ -124,7 +148,7 @@ def train(setting: Setting, run: Run, seed: int) -> History:
     return run_continual(
         run.method if isinstance(run.method, str) else run.method(),
         stream,
-        model=setting.model(run.line, stream, seed),
+        model=setting.model(run.model, stream, seed),
         epochs=setting.epochs,
         batch_size=setting.batch_size,
         lr=setting.lr,

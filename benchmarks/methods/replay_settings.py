@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from pyfast_mmcl.data import Batch, Stream, har_stream, omniglot_stream, spoken_digits_stream
 from pyfast_mmcl.data.har import SENSORS
-from pyfast_mmcl.models import MultimodalClassifier
+from pyfast_mmcl.models import DualEncoder, ModalityHeads, MultimodalClassifier, TokenClassifier
 from pyfast_mmcl.models.encoders import ImageEncoder, VectorEncoder
+from pyfast_mmcl.models.tokens import ImageTokens, tokens_for
 from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train import Learner, Part
 from pyfast_mmcl.train.parts import CrossEntropy, Replay
@@ -36,11 +38,28 @@ class Setting:
         """The shares of missing rows that leave only ``modality``."""
         return {} if modality is None else {name: 1.0 for name in self.numbers if name != modality}
 
-    def model(self, line: str, stream: Stream, seed: int) -> nn.Module:
-        """The model of one line of a table; its weights depend on the seed alone."""
+    def model(self, kind: str, stream: Stream, seed: int) -> nn.Module:
+        """The model of one kind (train.registry.MODELS) for the stream; its weights depend on the seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(fold_seed(seed, 1))
-            return MultimodalClassifier(self.encoders(), stream.n_classes, embedding=_WIDTH, features=_WIDTH)
+            if kind == "tokens":
+                tokenizers = {name: _tokens(name, stream) for name in self.numbers}
+                return TokenClassifier(tokenizers, stream.n_classes, n_types=stream.n_tasks, width=_WIDTH)
+            build = {"classifier": MultimodalClassifier, "modality heads": ModalityHeads, "dual encoder": DualEncoder}
+            return build[kind](self.encoders(), stream.n_classes, embedding=_WIDTH, features=_WIDTH)
+
+
+def _tokens(name: str, stream: Stream) -> nn.Module:
+    """A tokenizer for a modality of the stream; images at half their resolution, as for the classifier."""
+    column = stream.gather(stream.rows(0)[:1])[0][name]
+    return HalvedImageTokens(column.shape[1], _WIDTH) if column.ndim == 4 else tokens_for(name, column, _WIDTH)
+
+
+class HalvedImageTokens(ImageTokens):
+    """Tokens of images at half their resolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(avg_pool2d(x, 2))
 
 
 def _sensors() -> dict[str, nn.Module]:

@@ -31,7 +31,7 @@ def small(monkeypatch):
     setting = Setting(stream, encoders, {"image": 64, "text": 8}, 1, 1e-3, (10, 20, 40), batch_size=64)
     monkeypatch.setattr(replay, "SETTINGS", {NAME: setting})
     monkeypatch.setattr(replay, "SEEDS", (0, 1))
-    monkeypatch.setattr(replay, "METHODS", ("er",))
+    monkeypatch.setattr(replay, "METHODS", {"er": replay.Line("er")})
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return seen
 
@@ -66,7 +66,7 @@ def test_the_memory_keeps_the_modality_of_its_line(shown_so):
         def after_step(self, learner, batch, out):
             watched.append(replace(batch))
 
-    model = replace(SETTINGS["HAR"], encoders=encoders, numbers={"image": 64, "text": 8}).model("er", stream, 0)
+    model = replace(SETTINGS["HAR"], encoders=encoders, numbers={"image": 64, "text": 8}).model("classifier", stream, 0)
     Learner(model, [part, Watch()], epochs=1, device="cpu", progress=False).fit(stream)
     assert set(part.memory_.all().inputs) == {"text"} and len(part.memory_) == 30
     last = watched[-1]
