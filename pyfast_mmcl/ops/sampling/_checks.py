@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._errors import InputError
-from ..knn._checks import as_rows, as_tensor, check_finite
+from ..knn._checks import as_tensor
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 REALS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -64,10 +64,3 @@ def check_numbers(x: Any, name: str, like: Tensor | None = None) -> Tensor:
         )
     check_alike(t, name, like)
     return t
-
-
-def check_features(x: Any, name: str = "features") -> Tensor:
-    """``x`` as finite rows [N, D], D ≥ 1."""
-    rows = as_rows(x, name)
-    check_finite(rows, name)
-    return rows

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from ..._errors import InputError, whole_number
-from ..knn._checks import check_flag
+from ..knn._checks import as_rows, check_finite, check_flag
 from ..knn.reference import accumulate
 from . import _dispatch
-from ._checks import check_features, check_index, in_kind
+from ._checks import check_index, in_kind
 from ._ordered import ordered_dot, unit_rows
+
+# Scores closer than this, times k·n·max‖f‖², are told apart by their rounding alone.
+TIE = 2.0**-44
 
 
 def herding(features: Any, m: int, *, groups: Any = None, normalize: bool = False, backend: str = "auto") -> Any:
@@ -39,14 +42,14 @@ def herding(features: Any, m: int, *, groups: Any = None, normalize: bool = Fals
 
     Reference: Welling, Herding dynamical weights to learn, ICML 2009; Rebuffi et al., iCaRL, CVPR 2017, algorithm 4.
     """
-    rows = check_features(features)
+    rows = as_rows(features, "features")
     picks = whole_number("m", m, least=0)
     check_flag(normalize, "normalize")
     by_group = None if groups is None else _in_groups(check_index(groups, "groups", rows))
     longest = min(picks, rows.shape[0] if by_group is None else int(by_group[1].diff().max()) if len(rows) else 0)
     order = torch.full((1 if by_group is None else len(by_group[1]) - 1, picks), -1, device=rows.device)
     if longest > 0:
-        rows = unit_rows(rows.double()) if normalize else rows
+        rows = unit_rows(rows.double()) if normalize else rows.contiguous()
         order[:, :longest] = _dispatch.implementation("herding", backend, rows).herding(
             rows, longest, *(by_group or ())
         )
@@ -65,8 +68,9 @@ def herding_reference(features: Tensor, m: int, rows: Tensor | None = None, offs
     """Orders [G, m] padded with −1, in float64 torch; group g is ``rows[offsets[g] : offsets[g + 1]]``.
 
     The score is multiplied by the n rows of the group, ``n‖f_j‖² + 2 f_j·(nS − kT)`` with T their sum: without a
-    division, rows of integers are ranked in exact arithmetic, and true ties are ties.
+    division, rows of integers are ranked in exact arithmetic. Scores up to the smallest + 2⁻⁴⁴·k·n·max‖f‖² tie.
     """
+    check_finite(features, "features")
     live = torch.arange(len(features), device=features.device) if rows is None else rows
     f = features.double()[live]
     sizes = f.new_tensor([len(f)], dtype=torch.int64) if offsets is None else offsets.diff()
@@ -75,6 +79,7 @@ def herding_reference(features: Tensor, m: int, rows: Tensor | None = None, offs
     whole = accumulate(f, member, groups)[0]
     total = torch.zeros_like(whole)
     constant = sizes[member] * ordered_dot(f, f)
+    slack = TIE * _by_group(constant, member, groups, 0.0, "amax")
     order = torch.full((groups, m), -1, device=f.device)
     full = sorted(set(sizes.tolist()))
     for k in range(1, m + 1):
@@ -83,7 +88,9 @@ def herding_reference(features: Tensor, m: int, rows: Tensor | None = None, offs
             live, f, member, constant = live[keep], f[keep], member[keep], constant[keep]
         target = sizes[:, None] * total - k * whole
         score = constant + 2 * ordered_dot(f, target if groups == 1 else target[member])
-        place = _first_smallest(score, member, groups)
+        least = _by_group(score, member, groups, torch.inf, "amin") + k * slack
+        place = torch.where(score <= least[member], torch.arange(len(score), device=f.device), len(score))
+        place = _by_group(place, member, groups, len(live), "amin")
         chosen = place < len(live)
         place = place[chosen]
         order[chosen, k - 1] = live[place]
@@ -92,12 +99,7 @@ def herding_reference(features: Tensor, m: int, rows: Tensor | None = None, offs
     return order
 
 
-def _first_smallest(score: Tensor, member: Tensor, groups: int) -> Tensor:
-    """int64 [G]: first place of the smallest score of each group, len(score) for a group without rows."""
-    if groups == 1 and len(score):
-        return score.argmin()[None]
-    least = torch.full((groups,), torch.inf, dtype=score.dtype, device=score.device)
-    least = least.scatter_reduce(0, member, score, "amin")
-    places = torch.arange(len(score), device=score.device)
-    places = torch.where(score == least[member], places, len(score))
-    return torch.full((groups,), len(score), device=score.device).scatter_reduce(0, member, places, "amin")
+def _by_group(values: Tensor, member: Tensor, groups: int, empty: float, reduce: str) -> Tensor:
+    """The largest or smallest value of each group [G], ``empty`` for a group without rows."""
+    start = torch.full((groups,), empty, dtype=values.dtype, device=values.device)
+    return start.scatter_reduce(0, member, values, reduce)

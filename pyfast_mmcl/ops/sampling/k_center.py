@@ -11,8 +11,12 @@ from ..._errors import InputError, whole_number
 from ..knn._checks import as_rows, check_finite, check_pair
 from ..knn.reference import accumulate
 from . import _dispatch
-from ._checks import check_features, in_kind
+from ._checks import in_kind
 from ._ordered import ordered_dot
+from .herding import TIE as SCORE_TIE
+
+# Squared distances of at least this share of the largest are told apart by their rounding alone.
+TIE = 1 - 2.0**-42
 
 
 def k_center(
@@ -42,7 +46,7 @@ def k_center(
 
     Reference: Gonzalez, Clustering to minimize the maximum intercluster distance, TCS 1985.
     """
-    rows = check_features(features)
+    rows = as_rows(features, "features").contiguous()
     n = rows.shape[0]
     picks = min(whole_number("m", m, least=0), n)
     if first is not None and whole_number("first", first, least=0) >= n:
@@ -60,13 +64,14 @@ def _check_centers(centers: Any, rows: Tensor) -> Tensor | None:
     known = as_rows(centers, "centers")
     check_pair(rows, known, "features", "centers")
     check_finite(known, "centers")
-    return known.to(rows.dtype) if len(known) else None
+    return known.to(rows.dtype).contiguous() if len(known) else None
 
 
 def k_center_reference(
     features: Tensor, m: int, first: int | None = None, centers: Tensor | None = None
 ) -> tuple[Tensor, float]:
     """Picks [m] and radius in float64 torch; N ≥ 1, m ≤ N."""
+    check_finite(features, "features")
     rows = features.double()
     nearest = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=rows.device)
     for center in [] if centers is None else centers.double():
@@ -75,7 +80,8 @@ def k_center_reference(
     indices = torch.zeros(m, dtype=torch.int64, device=rows.device)
     for k in range(m):
         if k > 0 or centers is not None:
-            pick = nearest.masked_fill(taken, -1).argmax()
+            gap = nearest.masked_fill(taken, -1)
+            pick = (gap >= gap.max() * TIE).to(torch.int8).argmax()  # the first that ties
         else:
             pick = torch.tensor(first, device=rows.device) if first is not None else _nearest_mean(rows)
         indices[k], taken[pick] = pick, True
@@ -87,7 +93,9 @@ def _nearest_mean(rows: Tensor) -> Tensor:
     """The first pick of `herding`: n‖f‖² − 2 f·T is smallest, T the sum of all rows."""
     everyone = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
     whole = accumulate(rows, everyone, 1)[0][0]
-    return (len(rows) * ordered_dot(rows, rows) - 2 * ordered_dot(rows, whole)).argmin()
+    constant = len(rows) * ordered_dot(rows, rows)
+    score = constant - 2 * ordered_dot(rows, whole)
+    return (score <= score.min() + SCORE_TIE * constant.max()).to(torch.int8).argmax()
 
 
 def _squared_distance(rows: Tensor, center: Tensor) -> Tensor:

@@ -73,8 +73,8 @@ class PriorityTree:
     def update(self, index: Any, priority: Any) -> None:
         """Set the priorities of leaves ``index`` [B]; where one is named twice, the last value wins.
 
-        priority [B]: 0, or between 2⁻¹⁰⁰ (7.9e-31) and 2¹⁰⁰ (1.3e30); a number sets all of them. Raises InputError, before anything is
-        changed, for other values (NaN, infinity, negative), and for a leaf outside the capacity.
+        priority [B]: 0, or between 2⁻¹⁰⁰ (7.9e-31) and 2¹⁰⁰ (1.3e30); a number sets all of them. Raises InputError,
+        before anything is changed, for other values (NaN, infinity, negative), and for a leaf outside the capacity.
         """
         leaves = self._leaves(index)
         if isinstance(priority, (int, float)) and not isinstance(priority, bool):

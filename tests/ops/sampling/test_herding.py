@@ -134,3 +134,17 @@ def test_awkward_sizes(backend, n):
 def test_refusals(backend, arguments, words):
     with raises_sentence(InputError, *words):
         herding(**({"features": torch.ones(3, 2), "m": 2, "backend": backend} | arguments))
+
+
+def test_backends_agree_also_where_only_rounding_could_tell():
+    pytest.importorskip("pyfast_mmcl._C")
+    mirrored = torch.randn(40, 23)
+    features = torch.cat([mirrored, -mirrored, mirrored.flip(1), torch.randn(33, 23)])
+    groups = torch.arange(len(features)) % 9
+    for normalize in (False, True):
+        slow, fast = (herding(features, 120, normalize=normalize, backend=b) for b in ("torch", "native"))
+        assert torch.equal(slow, fast)
+        slow, fast = (herding(features, 9, groups=groups, normalize=normalize, backend=b) for b in ("torch", "native"))
+        assert torch.equal(slow, fast)
+    pair = torch.randn(2, 7)  # both are equally near their mean
+    assert herding(pair, 1, backend="torch").tolist() == herding(pair, 1, backend="native").tolist() == [0]
