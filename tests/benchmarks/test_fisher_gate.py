@@ -1,10 +1,13 @@
 """The Fisher family: peers of plain torch pass the gate, and what is not the Fisher does not."""
 
+import importlib.util
+import sys
+
 import numpy as np
 import pytest
 
 from benchmarks import families
-from benchmarks.families.fisher.peers import ours, torch_loops
+from benchmarks.families.fisher.peers import backpack_squares, opacus_samples, ours, torch_loops
 from benchmarks.families.fisher.truth import BATCH, FISHER, GRADIENT
 
 FAMILY = families.load("fisher")
@@ -66,3 +69,14 @@ def test_one_wrong_element_missing_and_mistyped_answers_fail(truth):
 def test_a_part_of_a_case_is_a_case(folder):
     case, arrays = FAMILY.data.part(CASE, FAMILY.data.load(CASE, folder))
     assert case.N == case.B == len(arrays["x"]) == len(arrays["y"]) == 8
+
+
+@pytest.mark.parametrize("peer", [opacus_samples, backpack_squares])
+def test_libraries_kept_aside_agree_and_do_not_shadow_our_benchmarks(peer, folder, truth, monkeypatch):
+    monkeypatch.setattr("sys.path", [*sys.path])
+    reason = peer.unavailable()
+    if reason:
+        assert "python -m benchmarks.aside" in reason
+        pytest.skip(reason)
+    assert check(answer(peer, folder), truth) is None
+    assert importlib.util.find_spec("benchmarks.families.fisher.gate").origin == FAMILY.gate.__file__

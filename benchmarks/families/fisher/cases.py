@@ -54,6 +54,7 @@ GOALS = (
     passes("resnet18-32", 32),
     passes("resnet18-224", 8),
     passes("vit-s", 8),
+    passes("vit-b", 4, 2),
 )
 FULL = unique([*GOALS, passes("mlp", 1_024), passes("resnet18-32", 128), passes("vit-b", 8)])
 GPU = (passes("mlp", 1_024), passes("resnet18-224", 64), passes("vit-b", 64))

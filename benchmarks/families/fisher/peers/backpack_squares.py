@@ -1,7 +1,8 @@
-"""BackPACK: its SumGradSquared extension."""
+"""BackPACK: its SumGradSquared extension. Kept aside (benchmarks/aside.py): with it comes a package named `test`."""
 
 from __future__ import annotations
 
+from benchmarks import aside
 from benchmarks.families.contrastive import torchvision_operators
 from benchmarks.families.fisher.call import prepared
 from benchmarks.families.fisher.gate import FLOAT32_TOLERANCE
@@ -16,7 +17,7 @@ def unavailable() -> str | None:
     if reason:
         return reason
     torchvision_operators.declare()
-    return missing("backpack", install="backpack-for-pytorch")
+    return aside.unavailable("backpack", "backpack")
 
 
 def versions() -> dict[str, str]:
@@ -27,8 +28,10 @@ def prepare(case, inputs: Inputs, options: dict) -> Prepared:
     torchvision_operators.declare()
     from backpack import extend
 
-    if case.model != "mlp":
-        raise Unsupported("BackPACK has no extension for this model's layers (residual sums, LayerNorm, tokens)")
+    if case.model.startswith("vit"):
+        raise Unsupported(
+            "BackPACK has no extension for LayerNorm, nor for a class token that is a parameter of its own"
+        )
     return prepared(case, inputs, options, FISHER, squares, wrap=extend)
 
 

@@ -1,17 +1,19 @@
-"""Opacus: per-sample gradients of all layers, squared and summed."""
+"""Opacus: per-sample gradients of all layers, squared and summed. Kept aside (benchmarks/aside.py): its wheel brings a
+package named `benchmarks`."""
 
 from __future__ import annotations
 
+from benchmarks import aside
 from benchmarks.families.fisher.call import prepared
 from benchmarks.families.fisher.gate import FLOAT32_TOLERANCE
 from benchmarks.families.fisher.truth import FISHER
-from benchmarks.peer import Inputs, Prepared, Unsupported, missing, version_of
+from benchmarks.peer import Inputs, Prepared, Unsupported, version_of
 
 TOLERANCE = FLOAT32_TOLERANCE
 
 
 def unavailable() -> str | None:
-    return missing("opacus", install="opacus")
+    return aside.unavailable("opacus", "opacus")
 
 
 def versions() -> dict[str, str]:
@@ -23,9 +25,8 @@ def prepare(case, inputs: Inputs, options: dict) -> Prepared:
 
     if case.model.startswith("resnet18"):
         raise Unsupported("Opacus refuses BatchNorm")
-    if case.model.startswith("vit"):
-        raise Unsupported("Opacus has no per-sample gradients of a class token that is a parameter of its own")
-    # Only a model in training mode is recorded; this one has nothing that behaves otherwise there.
+    # A module with parameters of its own, as the ViT with its class token, it takes through vmap as a whole. Only a
+    # model in training mode is recorded; these have nothing that behaves otherwise there.
     return prepared(
         case, inputs, options, FISHER, squares, wrap=lambda model: GradSampleModule(model.train(), loss_reduction="sum")
     )

@@ -1,0 +1,1 @@
+"""Choosing rows: reservoirs, priority trees, herding, k-centre, weighted draws, replay memories."""

@@ -1,0 +1,1 @@
+"""Libraries, restated loops and plain torch that choose rows."""
