@@ -48,12 +48,8 @@ class ReplayLogits(Replay):
     def extras(self, learner: Learner, batch: Batch, out: Output) -> dict[str, Tensor]:
         scores = out.scores[: batch.fresh]
         widths = [batch.extras[name].shape[-1] for name in _columns(batch.extras)]
+        _check_width(sum(widths), scores)
         new = scores.shape[-1] - sum(widths)
-        if new < 0:
-            raise InputError(
-                f"replay of logits: the memory holds scores of {sum(widths)} classes and the head has "
-                f"{scores.shape[-1]}; a head may grow, not shrink."
-            )
         # What a head masks is no answer, and the lowest float would overflow in a narrower column.
         pieces = scores.masked_fill(scores <= _MASKED, 0.0).split([*widths, *([new] if new else [])], -1)
         starts = accumulate((piece.shape[-1] for piece in pieces), initial=0)
@@ -91,6 +87,7 @@ class StoredLogits(Part):
             return None
         old = slice(rows.start - batch.fresh, rows.stop - batch.fresh)
         z = torch.cat([batch.extras[name][old] for name in _columns(batch.extras)], -1)
+        _check_width(z.shape[-1], out.scores)
         scores = out.scores[rows][..., : z.shape[-1]]
         width = batch.extras[_WIDTH][old].reshape(-1, *[1] * (scores.ndim - 1))
         counts = (torch.arange(z.shape[-1], device=z.device) < width) & (scores > _MASKED)
@@ -106,3 +103,11 @@ def _columns(extras: dict[str, Tensor]) -> list[str]:
     """Names of the columns that hold logits, by their first class."""
     starts = (int(name.removeprefix(f"{_NAME}_")) for name in extras if name.startswith(f"{_NAME}_"))
     return [_column(start) for start in ([0, *sorted(starts)] if _NAME in extras else [])]
+
+
+def _check_width(stored: int, scores: Tensor) -> None:
+    if scores.shape[-1] < stored:
+        raise InputError(
+            f"replay of logits: the memory holds scores of {stored} classes and the head has {scores.shape[-1]}; "
+            f"a head may grow, not shrink."
+        )

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Batch
 from pyfast_mmcl.models import Output
-from pyfast_mmcl.train.parts import CrossEntropy, Replay
+from pyfast_mmcl.train.parts import CrossEntropy, Replay, memory_rows
 
 
 def batch(rows=6, fresh=4, start=0):
@@ -66,3 +66,33 @@ def test_replay_takes_its_state_back():
     part.memory_.add(batch(6, 6))
     other.load_state_dict(part.state_dict())
     assert torch.equal(other.memory_.all().index, part.memory_.all().index)
+
+
+def test_draws_are_equally_large_and_lie_behind_each_other():
+    part = Replay(10, rows=3, draws=2)
+    part.memory_.add(batch(6, 6))
+    both = part.extend(LEARNER, batch(4, 4, start=100))
+    assert (len(both), both.fresh) == (10, 4)
+    assert [memory_rows(both, i, 2) for i in (0, 1)] == [slice(4, 7), slice(7, 10)]
+    assert memory_rows(both) == slice(4, 10)
+    assert all(both.index[memory_rows(both, i, 2)].unique().numel() == 3 for i in (0, 1))
+    scores = torch.randn(10, 3)
+    term = CrossEntropy("memory", draw=1, draws=2).loss(LEARNER, both, Output(scores))
+    torch.testing.assert_close(term, cross_entropy(scores[7:], both.target[7:]))
+
+
+def test_without_draws_the_memory_is_only_filled():
+    part = Replay(10, draws=0)
+    part.after_step(LEARNER, batch(6, 6), None)
+    assert len(part.memory_) == 6 and len(part.extend(LEARNER, batch(4, 4, start=100))) == 4
+
+
+def test_extras_of_a_part_lie_beside_its_rows():
+    class Kept(Replay):
+        def extras(self, learner, batch, out):
+            return {"twice": 2 * batch.index[: batch.fresh]}
+
+    part = Kept(10)
+    part.after_step(LEARNER, batch(6, 4), None)
+    both = part.extend(LEARNER, batch(4, 4, start=100))
+    assert torch.equal(both.extras["twice"], 2 * both.index[4:])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pyfast_mmcl._errors import UnknownNameError
 from pyfast_mmcl.data import digits_stream
 from pyfast_mmcl.train import Learner, default_model, run_continual
 from pyfast_mmcl.train.parts import Replay
@@ -37,3 +38,28 @@ def test_memory_holds_rows_of_every_task_with_both_modalities():
     assert torch.isin(kept.index, train).all()
     inputs, _, target = stream.gather(kept.index)
     assert torch.equal(kept.target, target) and all(torch.equal(kept.inputs[m], inputs[m]) for m in inputs)
+
+
+def test_policy_and_storage_are_the_users_choice():
+    stream = digits_stream(missing={"text": 0.3})
+    base = {"epochs": 1, "device": "cpu", "progress": False}
+
+    def memory(**hyper):
+        learner = Learner(default_model(stream), "er", hyper=hyper, **base)
+        learner.fit(stream)
+        return learner.parts[0].memory_
+
+    balanced = memory(capacity=100, policy="class_balanced", codecs={"image": "uint8"})
+    assert torch.bincount(balanced.all().target).tolist() == [10] * 10
+    plain = memory(capacity=100, policy="class_balanced")
+    assert torch.equal(plain.index, balanced.index) and balanced.nbytes < plain.nbytes - 100 * 150
+    torch.testing.assert_close(plain.all().inputs["image"], balanced.all().inputs["image"], atol=1.001 / 510, rtol=0)
+    bounded = memory(capacity=None, max_bytes=20_000)
+    assert 19_000 < bounded.nbytes <= 20_000
+    ring = memory(capacity=50, policy="ring")
+    assert set(ring.all().task.tolist()) == {4}
+
+
+def test_a_policy_that_does_not_exist_is_named():
+    with pytest.raises(UnknownNameError, match="class_balanced"):
+        run_continual("er", digits_stream(), policy="class_balance", progress=False)
