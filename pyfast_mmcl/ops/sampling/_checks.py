@@ -16,7 +16,7 @@ REALS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 def in_kind(result: Tensor, like: Any) -> Any:
     """``result`` as a tensor where ``like`` is one, else as a NumPy array."""
-    return result if isinstance(like, Tensor) else result.numpy()
+    return result if isinstance(like, Tensor) else result.cpu().numpy()
 
 
 def check_index(x: Any, name: str, like: Tensor | None = None) -> Tensor:

@@ -24,6 +24,7 @@ COMPILED = {
     "PriorityTree": "PriorityTree",
     "Reservoir": "Reservoir",
     "AliasTable": "alias_sample",
+    "reservoir_keys": "hash_keys",
     "weighted_keys": "weighted_keys",
 }
 

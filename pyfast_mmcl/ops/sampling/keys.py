@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyfast_mmcl._errors import InputError, whole_number
 
-from . import _native_sampling
+from . import _dispatch, _native_sampling
 
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
@@ -40,7 +40,7 @@ def reservoir_keys(seed, index):
         got = getattr(index, "dtype", type(index).__name__)
         raise InputError(f"index: expected integer example ids, got {got}; convert with .to(torch.int64).")
     number = whole_number("seed", seed, least=None)
-    if _native_sampling.usable(index)[0]:
+    if _dispatch.native_usable("reservoir_keys", index)[0]:
         return _native_sampling.hash_keys(number, index.to(torch.int64).contiguous())
     return reservoir_keys_reference(number, index)
 

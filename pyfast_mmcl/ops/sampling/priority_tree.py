@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..._errors import InputError, number_above_zero, whole_number
-from ..knn._checks import check_flag
+from ..knn._checks import as_tensor, check_flag
 from . import _dispatch
 from ._checks import check_index, check_numbers, in_kind
 from .keys import fold_seed
@@ -21,7 +21,7 @@ SMALLEST, LARGEST = 2.0**-100, 2.0**100  # well inside the normal numbers of flo
 class Draw(NamedTuple):
     """What `PriorityTree.sample` gives: leaves [n], their probabilities and their importance weights, or None."""
 
-    index: Tensor  # int64 [n]
+    index: Tensor  # type: ignore[assignment]  # int64 [n], hides tuple.index
     probability: Tensor  # float64 [n]
     weight: Tensor | None  # float64 [n]
 
@@ -79,7 +79,7 @@ class PriorityTree:
         leaves = self._leaves(index)
         if isinstance(priority, (int, float)) and not isinstance(priority, bool):
             priority = torch.full((len(leaves),), float(priority), dtype=torch.float64, device=self.device)
-        values = check_numbers(priority, "priority", leaves)
+        values = check_numbers(self._here(priority), "priority", leaves)
         _check_priorities(values)
         self._tree.update(leaves.contiguous(), values.to(torch.float32).contiguous())
 
@@ -123,13 +123,14 @@ class PriorityTree:
         self._tree.load(state["leaves"].to(self.device))
         self.seed, self.step = state["seed"], state["step"]
 
+    def _here(self, x: Any) -> Any:
+        """Arrays come to the tree; tensors must lie where it does."""
+        return as_tensor(x, "index").to(self.device) if isinstance(x, np.ndarray) and self.device.type != "cpu" else x
+
     def _leaves(self, index: Any) -> Tensor:
-        leaves = check_index(index, "index")
+        leaves = check_index(self._here(index), "index")
         if leaves.device.type != self.device.type:
-            if isinstance(index, np.ndarray):
-                leaves = leaves.to(self.device)
-            else:
-                raise InputError(f"index: expected a tensor on {self.device}, got one on {leaves.device}.")
+            raise InputError(f"index: expected a tensor on {self.device}, got one on {leaves.device}; move it first.")
         if len(leaves):
             low, high = map(int, leaves.aminmax())
             if low < 0 or high >= self.capacity:
