@@ -29,6 +29,7 @@ from pyfast_mmcl.data import Stream, har_stream, permuted_mnist_stream, split_mn
 from pyfast_mmcl.train import History, run_continual
 
 SEEDS = (0, 1, 2, 3, 4)
+FEW, MORE = (100, 101), (100, 101, 102, 103, 104)
 # How far a grid may grow at an end. Three decades below a grid every penalty is too weak to be told from none.
 MORE_DECADES = 3
 
@@ -46,11 +47,11 @@ class Setting:
     batch_size: int
     lr: float = 1e-3
     scale: float = 1.0
-    tuning: tuple[int, ...] = (100, 101)
+    tuning: tuple[int, ...] = FEW
 
 
-def split(scenario: str) -> Setting:
-    return Setting(lambda held_out, seed: split_mnist_stream(scenario, held_out=held_out), 3, 64)
+def split(scenario: str, tuning: tuple[int, ...] = FEW) -> Setting:
+    return Setting(lambda held_out, seed: split_mnist_stream(scenario, held_out=held_out), 3, 64, tuning=tuning)
 
 
 def permuted() -> Setting:
@@ -60,18 +61,18 @@ def permuted() -> Setting:
     return Setting(stream, 3, 64, lr=5e-3, scale=0.1)
 
 
-def har(scenario: str, tuning: tuple[int, ...] = (100, 101)) -> Setting:
+def har(scenario: str, tuning: tuple[int, ...] = FEW) -> Setting:
     return Setting(lambda held_out, seed: har_stream(scenario, held_out=held_out, seed=seed), 10, 32, tuning=tuning)
 
 
 SETTINGS = {
-    "split MNIST, task ids (TIL)": split("til"),
+    "split MNIST, task ids (TIL)": split("til", MORE),
     "split MNIST, odd or even (DIL)": split("dil"),
     "permuted MNIST (DIL)": permuted(),
     "HAR, task ids (TIL)": har("til"),
     "HAR, groups of people (DIL)": har("dil"),
-    "split MNIST, classes (CIL)": split("cil"),
-    "HAR, activities (CIL)": har("cil", (100, 101, 102, 103, 104)),
+    "split MNIST, classes (CIL)": split("cil", MORE),
+    "HAR, activities (CIL)": har("cil", MORE),
 }
 LABEL_STREAMS = ("split MNIST, task ids (TIL)", "permuted MNIST (DIL)")
 
