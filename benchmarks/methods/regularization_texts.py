@@ -20,10 +20,10 @@ _MAIN = Table(
     ),
 )
 _TUNING = (
-    "Strengths by decades: four, and more while the best lies at an end. Seeds that the final runs do not use (two; five "
-    "on split MNIST with task ids and class by class and on HAR class by class, where two could not tell strengths "
-    "apart), tested on validation rows: digits and people that the final runs train on, while the test digits and test "
-    "people of the final runs are left out altogether."
+    "Strengths by decades: four, and more while the best lies at an end. Seeds that the final runs do not use (two; "
+    "five on split MNIST with task ids and class by class and on HAR class by class, where two could not tell "
+    "strengths apart), tested on validation rows: digits and people that the final runs train on, while the test "
+    "digits and test people of the final runs are left out altogether."
 )
 
 ABOUT: dict[str, dict[str, Any]] = {
@@ -50,16 +50,17 @@ ABOUT: dict[str, dict[str, Any]] = {
             "them. On HAR with task ids the means of all penalties are above that of finetune, within its spread over "
             "seeds; penalties make the seeds agree.",
             "Groups of people (HAR) leave nothing to protect: finetune forgets little and is as good as joint. No "
-            "penalty is better than finetune there, and their means are below it, within the spread.",
-            "Class by class with one head no penalty replaces a memory. On split MNIST all but si are above finetune and "
-            "far below er; si is no better than finetune. On HAR no penalty is better than finetune beyond the spread, "
-            "and the strengths chosen on validation people did not carry over to the test people. None of the papers "
-            "claims otherwise: ewc and si were shown on permuted pixels, si and mas on tasks with a head each, tir on "
-            "instruction tuning; van de Ven and Tolias (arXiv:1904.07734) report that such penalties fail where the "
-            "task must be inferred.",
-            "Every strength lies inside the decades tried. Class by class on HAR that says little: the strengths of tir "
-            "are level with finetune from one end to the other, those of mas and ewc differ less between decades than "
-            "between seeds.",
+            "penalty is better than finetune there; their means are up to two points below it, about the spread of "
+            "seeds.",
+            "Class by class with one head no penalty replaces a memory. On split MNIST all but si are above finetune "
+            "and far below er; si is no better than finetune. On HAR no penalty is better than finetune beyond the "
+            "spread, and the strengths chosen on validation people did not carry over to the test people. None of the "
+            "papers claims otherwise: ewc and si were shown on permuted pixels, si and mas on tasks with a head each, "
+            "tir on instruction tuning; van de Ven and Tolias (arXiv:1904.07734) report that such penalties fail where "
+            "the task must be inferred.",
+            "Every strength lies inside the decades tried. Class by class on HAR that says little: the strengths of "
+            "tir are level with finetune from one end to the other, those of mas and ewc differ less between decades "
+            "than between seeds.",
             "Folded ewc, ewc_huszar and online_ewc agree within their spread on these streams; over two tasks ewc and "
             "ewc_huszar are the same objective.",
         ),
