@@ -7,38 +7,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from pyfast_mmcl._errors import InputError, UnknownNameError
-from pyfast_mmcl.data import Batch
 from pyfast_mmcl.ops.sampling import reservoir_keys
 from pyfast_mmcl.train import Memory
-from tests.check import assert_same_bits
-
-
-def rows(index, modalities=("image", "text")):
-    """Rows whose values can be told from their id; every third row lacks the last modality."""
-    index = torch.as_tensor(index, dtype=torch.int64)
-    present = {m: torch.ones(len(index), dtype=torch.bool) for m in modalities}
-    present[modalities[-1]] = index % 3 != 0
-    inputs = {
-        "image": index[:, None, None].float().expand(-1, 2, 2).contiguous(),
-        "text": torch.stack([index, index + 1], 1),
-    }
-    inputs = {m: inputs[m] * present[m].reshape(-1, *[1] * (inputs[m].ndim - 1)) for m in modalities}
-    return Batch(inputs, index % 7, index // 100, present, index)
-
-
-def fill(memory, index, batch_size):
-    for start in range(0, len(index), batch_size):
-        memory.add(rows(index[start : start + batch_size]))
-    return memory
-
-
-def assert_same_memory(a, b):
-    a, b = a.all(), b.all()
-    for name in ("target", "task", "index"):
-        assert_same_bits(getattr(a, name), getattr(b, name))
-    for name in a.inputs:
-        assert_same_bits(a.inputs[name], b.inputs[name])
-        assert_same_bits(a.present[name], b.present[name])
+from tests.train.memory_rows import assert_same_memory, fill, rows
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,8 +129,10 @@ def _pack(columns: dict[Key, Column], encoded: Encoded, rows: int) -> Tensor:
     for key, column in columns.items():
         parts = encoded.get(key)
         for name, (shape, dtype) in column.layout.items():
-            part = torch.zeros((rows, *shape), dtype=dtype) if parts is None else parts[name].cpu().contiguous()
-            packed.append(part.reshape(rows, int(np.prod(shape))).view(torch.uint8).reshape(rows, -1))
+            part = torch.zeros((rows, *shape), dtype=dtype) if parts is None else parts[name].cpu()
+            # A single row may be contiguous with strides that no other dtype can have; a copy has plain ones.
+            part = part.clone(memory_format=torch.contiguous_format)
+            packed.append(part.reshape(rows, prod(shape)).view(torch.uint8))
     return torch.cat(packed, 1)
 
 
@@ -139,8 +142,8 @@ def _unpack(columns: dict[Key, Column], packed: Tensor) -> Encoded:
     for key, column in columns.items():
         parts = {}
         for name, (shape, dtype) in column.layout.items():
-            size = int(np.prod(shape)) * dtype.itemsize
-            piece = packed[:, start : start + size].contiguous()
+            size = prod(shape) * dtype.itemsize
+            piece = packed[:, start : start + size].clone(memory_format=torch.contiguous_format)
             parts[name] = piece.view(dtype).reshape(len(packed), *shape)
             start += size
         encoded[key] = parts
