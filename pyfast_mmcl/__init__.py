@@ -26,7 +26,20 @@ if TYPE_CHECKING:
     from pyfast_mmcl.ops.knn.nearest import nearest
     from pyfast_mmcl.ops.knn.packed import PackedRows
     from pyfast_mmcl.ops.knn.search import knn
+    from pyfast_mmcl.ops.sampling import (
+        AliasTable,
+        PriorityTree,
+        Reservoir,
+        balanced_allocation,
+        gumbel_top_k,
+        herding,
+        k_center,
+        merge_reservoir,
+        reservoir_keys,
+        weighted_keys,
+    )
     from pyfast_mmcl.train.learner import Learner
+    from pyfast_mmcl.train.memory import Memory
 
 _HOME = {
     "knn": "pyfast_mmcl.ops.knn",
@@ -46,7 +59,18 @@ _HOME = {
     "pair_losses": "pyfast_mmcl.ops.fisher",
     "quadratic_penalty": "pyfast_mmcl.ops.fisher",
     "fold_quadratics": "pyfast_mmcl.ops.fisher",
+    "reservoir_keys": "pyfast_mmcl.ops.sampling",
+    "weighted_keys": "pyfast_mmcl.ops.sampling",
+    "merge_reservoir": "pyfast_mmcl.ops.sampling",
+    "balanced_allocation": "pyfast_mmcl.ops.sampling",
+    "Reservoir": "pyfast_mmcl.ops.sampling",
+    "herding": "pyfast_mmcl.ops.sampling",
+    "k_center": "pyfast_mmcl.ops.sampling",
+    "gumbel_top_k": "pyfast_mmcl.ops.sampling",
+    "PriorityTree": "pyfast_mmcl.ops.sampling",
+    "AliasTable": "pyfast_mmcl.ops.sampling",
     "Learner": "pyfast_mmcl.train.learner",
+    "Memory": "pyfast_mmcl.train.memory",
 }
 _ROOMS = ("ops", "losses", "models", "metrics", "data", "train", "continual", "clustering", "report")
 
@@ -69,7 +93,18 @@ __all__ = [
     "pair_losses",
     "quadratic_penalty",
     "fold_quadratics",
+    "reservoir_keys",
+    "weighted_keys",
+    "merge_reservoir",
+    "balanced_allocation",
+    "Reservoir",
+    "herding",
+    "k_center",
+    "gumbel_top_k",
+    "PriorityTree",
+    "AliasTable",
     "Learner",
+    "Memory",
     *_ROOMS,
 ]
 

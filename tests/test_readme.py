@@ -15,7 +15,14 @@ EXAMPLES = re.findall(r"## ([^\n]+)\n(?:(?!\n## ).)*?```python\n(.*?)```", READM
 
 
 def test_there_is_an_example_for_every_python_use():
-    assert [title for title, _ in EXAMPLES] == ["Fast ops", "Contrastive losses", "Continual learning", "Clustering"]
+    assert [title for title, _ in EXAMPLES] == [
+        "Fast ops",
+        "Contrastive losses",
+        "Fisher information",
+        "Replay memory and sampling",
+        "Continual learning",
+        "Clustering",
+    ]
 
 
 @pytest.mark.parametrize(("title", "code"), EXAMPLES, ids=[title for title, _ in EXAMPLES])
