@@ -47,10 +47,12 @@ def fold(case: Case, tasks: list[Task]) -> tuple[Task, float]:
     """All tasks as one, and the constant."""
     from pyfast_mmcl.ops.fisher import fold_quadratics
 
-    anchor, weight, constant = torch.zeros_like(tasks[0].flat_anchor), torch.zeros_like(tasks[0].flat_weight), 0.0
+    anchor, weight = ([torch.zeros_like(x) for x in tasks[0].anchor] for _ in range(2))
+    constant = 0.0
     for task in tasks:
-        anchor, weight, constant = fold_quadratics(anchor, weight, task.flat_anchor, task.flat_weight, constant)
-    return _task(case, anchor, weight), 0.5 * constant
+        anchor, weight, constant = fold_quadratics(anchor, weight, task.anchor, task.weight, constant)
+    flat = (torch.cat([x.view(-1) for x in parts]) for parts in (anchor, weight))
+    return _task(case, *flat), 0.5 * constant
 
 
 def prepared(case: Case, inputs: Inputs, options: dict, penalty: Callable) -> Prepared:

@@ -53,8 +53,8 @@ def penalties(*models: str, tasks: tuple[int, ...] = (1, 5, 10, 20)) -> tuple[Ca
 
 TINY = penalties("mlp", tasks=(3,))
 QUICK = penalties("mlp", "resnet18-224", tasks=(10,))
-GOALS = penalties("mlp", "resnet18-224", "vit-b")
-FULL = GOALS
+GOALS = (*penalties("mlp", "resnet18-224"), *penalties("vit-b", tasks=(1, 10)))
+FULL = penalties("mlp", "resnet18-224", "vit-b")
 GPU = penalties("resnet18-224", "vit-b", tasks=(1, 10))
 
 PRESETS = {"quick": QUICK, "goals": GOALS, "full": FULL, "gpu": GPU}

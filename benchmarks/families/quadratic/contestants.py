@@ -17,9 +17,15 @@ def entry(name: str, peer: str, role: str = PEER, **more) -> contestant.Contesta
     return contestant.Contestant(name, f"{__package__}.peers.{peer}", role, ops=OPS, **more)
 
 
+def _fits(case) -> bool:
+    """Forms that keep something for every task and parameter would fill a small machine's memory together."""
+    return case.T * case.P <= 500_000_000
+
+
 def _pool(base: dict) -> tuple:
     def way(name: str, peer: str, role: str = PEER, mode: str = "one-shot", **options) -> contestant.Contestant:
-        return entry(name, peer, role, mode=mode, options=base | options)
+        several = role in (UNFOLDED, PEER)
+        return entry(name, peer, role, mode=mode, options=base | options, only=_fits if several else None)
 
     return (
         way("pyfast folded", "ours", OURS, "amortised", folded=True),

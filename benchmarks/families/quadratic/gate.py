@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.families.quadratic.cases import Case
 
 FLOAT32_TOLERANCE = 1e-5  # of the value, of a gradient's norm, of the largest sampled element of a gradient
-DOT_TOLERANCE = 1e-3  # of torch.dot, which adds up tens of millions of float32 numbers in float32
+DOT_TOLERANCE = 1e-2  # of torch.dot, which adds up tens of millions of float32 numbers in float32
 
 
 def keep(case: Case, answer: dict, truth: dict) -> dict:

@@ -13,7 +13,7 @@ from benchmarks.families.sampling.truth import SEED
 from benchmarks.peer import Inputs, Prepared, missing, version_of
 
 TOLERANCE = FLOAT32_TOLERANCE
-BATCHES, PICKS = 64, 128  # measured of a stream and of an order: each costs as much as the next
+SORTED, PICKS = 4_000_000, 128  # rows sorted of a stream and picks of an order that are measured: each costs as much
 
 
 def unavailable() -> str | None:
@@ -33,7 +33,7 @@ def _reservoir(case, inputs: Inputs) -> Prepared:
     import torch
 
     torch.manual_seed(SEED)
-    count = min(BATCHES, (case.N - case.M) // case.B)
+    count = min(max(32, SORTED // (case.M + case.B)), (case.N - case.M) // case.B)
     offered = case.M + count * case.B
     full = torch.rand(case.M).sort(descending=True).values, torch.randperm(case.M)
 
