@@ -35,6 +35,10 @@ class Teacher:
                 raise InputError("teacher: there is none yet; it is the model of an earlier task.")
             weights = self._weights
             self.take(like)
+            # The model may have grown since, a head by new rows; the copy has the shapes it was taken with.
+            for name, x in self._model.state_dict(keep_vars=True).items():
+                if name in weights and x.shape != weights[name].shape:
+                    x.data = x.new_zeros(weights[name].shape)
             self._model.load_state_dict(weights)
         return self._model
 

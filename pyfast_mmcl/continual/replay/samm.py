@@ -114,7 +114,9 @@ class BestHeadConsistency(Part):
             right = scores.detach()[old].float().softmax(1).gather(1, target).squeeze(1)
             sure.append(right.masked_fill(~here, -1.0))
         which = torch.stack(sure).argmax(0)
-        kept = torch.stack([batch.extras[stored(name)] for name in shown])
+        # A modality that the memory has never met has no column; no row in it can choose that head.
+        none = torch.zeros_like(batch.extras[stored(JOINT)])
+        kept = torch.stack([batch.extras.get(stored(name), none) for name in shown])
         return kept[which, torch.arange(len(which), device=which.device)]
 
 

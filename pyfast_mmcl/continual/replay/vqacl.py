@@ -27,7 +27,7 @@ class MovingPrototypes(Part):
     question_k ← question_momentum · question_k + (1 − question_momentum) · mean_k    other types, from memory
     vision_c   ← vision_momentum · vision_c + (1 − vision_momentum) · mean_c          the classes in the batch
 
-    A prototype seen for the first time takes the mean. The type of a row is its task.
+    A prototype seen for the first time takes the mean. The type of a row is its task; old rows that hide it have none.
     """
 
     def __init__(self, question_momentum: float, vision_momentum: float) -> None:
@@ -52,10 +52,11 @@ class MovingPrototypes(Part):
         for name in ("question", "vision"):
             if name not in out.modalities:
                 raise InputError(f"vqacl: expected the model to give the mean {name} tokens in Output.modalities.")
-        now = learner.task.id
         question, vision = out.modalities["question"], out.modalities["vision"]
-        move(tokens.question, question, batch.task, self.question_momentum, batch.task != now)
-        move(tokens.question, question, batch.task, 0.0, batch.task == now)
+        now, fresh = learner.task.id, torch.arange(len(batch), device=batch.device) < batch.fresh
+        kind = batch.task.masked_fill(fresh, now)
+        move(tokens.question, question, kind, self.question_momentum, (kind >= 0) & (kind != now))
+        move(tokens.question, question, kind, 0.0, kind == now)
         move(tokens.vision, vision, batch.target, self.vision_momentum)
 
 

