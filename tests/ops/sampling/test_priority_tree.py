@@ -66,6 +66,23 @@ def test_a_leaf_of_zero_is_never_drawn(backend):
     assert bool((priorities[drawn] > 0).all())
 
 
+@pytest.mark.parametrize("stratified", [False, True])
+def test_a_draw_on_the_border_of_two_leaves_takes_the_right_one(monkeypatch, stratified):
+    # Sums are whole and uniforms k/1024, so that every draw lies exactly on a border, or as near to 1 as it gets.
+    priorities = torch.randint(0, 3, (700,)).float()
+    priorities[0] = priorities[-1] = 0
+    priorities[1] += 1024 - priorities.sum()
+    u = torch.cat([torch.arange(1024) / 1024.0, torch.tensor([1 - 2.0**-53])]).double()
+    tree = filled(priorities, "torch")
+    if stratified:  # (b + U)/n rounds to 1 at the end
+        u = torch.full((1024,), 1 - 2.0**-53).double().index_fill(0, torch.arange(1000), 0.0)
+    monkeypatch.setattr("pyfast_mmcl.ops.sampling._tree_torch.hash_uniform", lambda seed, index: u)
+    r = (torch.arange(1024) + u) / 1024 * 1024 if stratified else u * 1024
+    expected = torch.searchsorted(priorities.double().cumsum(0), r.clamp(max=1024 - 2.0**-40), right=True)
+    drawn = tree.sample(len(u), stratified=stratified).index
+    assert torch.equal(drawn, expected) and bool((priorities[drawn] > 0).all())
+
+
 def test_no_drift(backend):
     tree, generator = PriorityTree(2000, backend=backend), torch.Generator().manual_seed(0)
     for _ in range(300):
