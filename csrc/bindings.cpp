@@ -25,6 +25,9 @@
 #include "sampling/weighted.h"
 #if defined(PYFAST_WITH_CUDA)
 #include "knn/rerank_cuda.h"
+#include "sampling/reservoir_cuda.h"
+#include "sampling/subsets_cuda.h"
+#include "sampling/tree_cuda.h"
 #endif
 
 namespace py = pybind11;
@@ -601,6 +604,145 @@ void knn_rerank_cuda(const py::object& queries, const py::object& database, cons
   py::gil_scoped_release release;
   pyfast::knn::rerank_cuda(args, reinterpret_cast<void*>(stream));
 }
+
+// A contiguous array on one CUDA device; with device -1 any, whose number is then kept.
+template <class T = void>
+T* on_device(const py::object& capsule, const char* name, DType dtype, std::initializer_list<int64_t> shape,
+             int& device) {
+  const Array a = view(capsule, name);
+  a.on_cuda().is({dtype}).has_shape(shape).contiguous();
+  pyfast::require(device < 0 || a.device_id == device, a.name + ": expected the device of the other arrays");
+  device = a.device_id;
+  return static_cast<T*>(static_cast<void*>(a.data));
+}
+
+// Tensors of one tree: leaves, sum, pre, low, claim, owner, positive, flaw; laid out as lay_out says.
+smp::DeviceTree device_tree(int64_t capacity, const py::tuple& arrays) {
+  smp::DeviceTree tree;
+  smp::lay_out(capacity, tree);
+  pyfast::require(arrays.size() == 8, "tree: expected eight arrays");
+  const int64_t leaves = (capacity + 15) / 16 * 16, entries = tree.start[tree.levels];
+  const auto at = [&](size_t i) { return py::object(arrays[i]); };
+  tree.device = -1;
+  tree.leaves = on_device<float>(at(0), "leaves", DType::f32, {leaves}, tree.device);
+  tree.sum = on_device<double>(at(1), "sum", DType::f64, {entries}, tree.device);
+  tree.pre = on_device<double>(at(2), "pre", DType::f64, {entries}, tree.device);
+  tree.low = on_device<float>(at(3), "low", DType::f32, {entries}, tree.device);
+  tree.claim = on_device<int32_t>(at(4), "claim", DType::i32, {entries}, tree.device);
+  tree.owner = on_device<int32_t>(at(5), "owner", DType::i32, {leaves}, tree.device);
+  tree.positive = on_device<int64_t>(at(6), "positive", DType::i64, {1}, tree.device);
+  tree.flaw = on_device<int32_t>(at(7), "flaw", DType::i32, {1}, tree.device);
+  return tree;
+}
+
+int64_t tree_entries(int64_t capacity) {
+  smp::DeviceTree tree;
+  smp::lay_out(capacity, tree);
+  return tree.start[tree.levels];
+}
+
+void tree_update_cuda(int64_t capacity, const py::tuple& arrays, const py::object& index, const py::object& priority,
+                      int32_t number, uintptr_t stream) {
+  smp::DeviceTree tree = device_tree(capacity, arrays);
+  const int64_t n = view(index, "index").shape[0];
+  const auto* i = on_device<int64_t>(index, "index", DType::i64, {n}, tree.device);
+  const auto* p = on_device<float>(priority, "priority", DType::f32, {n}, tree.device);
+  py::gil_scoped_release release;
+  smp::tree_update_cuda(tree, i, p, n, number, reinterpret_cast<void*>(stream));
+}
+
+void tree_rebuild_cuda(int64_t capacity, const py::tuple& arrays, uintptr_t stream) {
+  const smp::DeviceTree tree = device_tree(capacity, arrays);
+  py::gil_scoped_release release;
+  smp::tree_rebuild_cuda(tree, reinterpret_cast<void*>(stream));
+}
+
+void tree_sample_cuda(int64_t capacity, const py::tuple& arrays, uint64_t seed, uint64_t step, bool stratified,
+                      const py::object& index, const py::object& probability, uintptr_t stream) {
+  smp::DeviceTree tree = device_tree(capacity, arrays);
+  const int64_t n = view(index, "index").shape[0];
+  auto* i = on_device<int64_t>(index, "index", DType::i64, {n}, tree.device);
+  auto* p = on_device<double>(probability, "probability", DType::f64, {n}, tree.device);
+  py::gil_scoped_release release;
+  smp::tree_sample_cuda(tree, smp::fold_seed(seed, step), stratified, n, i, p, reinterpret_cast<void*>(stream));
+}
+
+// float32, float16, bfloat16 or float64 features on a CUDA device.
+Array device_features(const py::object& capsule, const char* name) {
+  const Array x = view(capsule, name);
+  x.on_cuda().is({DType::f32, DType::f16, DType::bf16, DType::f64}).has_shape({-1, -1}).contiguous();
+  return x;
+}
+
+void herding_cuda(const py::object& x, const py::object& rows, const py::object& offsets, const py::object& group_of,
+                  const py::tuple& workspace, const py::object& order, uintptr_t stream) {
+  const Array f = device_features(x, "features");
+  smp::HerdingCudaArgs args;
+  args.features = f.data;
+  args.dtype = f.dtype;
+  args.D = f.shape[1];
+  args.device = f.device_id;
+  args.R = view(rows, "rows").shape[0];
+  args.G = view(order, "order").shape[0];
+  args.m = view(order, "order").shape[1];
+  args.rows = on_device<int64_t>(rows, "rows", DType::i64, {args.R}, args.device);
+  args.offsets = on_device<int64_t>(offsets, "offsets", DType::i64, {args.G + 1}, args.device);
+  args.group_of = on_device<int64_t>(group_of, "group_of", DType::i64, {args.R}, args.device);
+  pyfast::require(workspace.size() == 4, "workspace: expected four arrays");
+  const auto at = [&](size_t i) { return py::object(workspace[i]); };
+  args.sum = on_device<double>(at(0), "sum", DType::f64, {args.G, args.D}, args.device);
+  double* lists = on_device<double>(at(1), "lists", DType::f64, {4, args.R}, args.device);
+  args.square = lists;
+  args.dot = lists + args.R;
+  args.product = lists + 2 * args.R;
+  args.score = lists + 3 * args.R;
+  args.slack = on_device<double>(at(2), "slack", DType::f64, {args.G}, args.device);
+  args.picked = on_device<int64_t>(at(3), "picked", DType::i64, {args.G}, args.device);
+  args.order = on_device<int64_t>(order, "order", DType::i64, {args.G, args.m}, args.device);
+  py::gil_scoped_release release;
+  smp::herding_cuda(args, reinterpret_cast<void*>(stream));
+}
+
+void k_center_cuda(const py::object& x, const py::object& centers, const py::object& gap, const py::object& widest,
+                   const py::object& chosen, const py::object& radius, uintptr_t stream) {
+  const Array f = device_features(x, "features"), c = device_features(centers, "centers");
+  pyfast::require(c.dtype == f.dtype && c.shape[1] == f.shape[1] && c.device_id == f.device_id,
+                  "centers: expected dtype, device and number of features of the features");
+  smp::KCenterCudaArgs args;
+  args.features = f.data;
+  args.centers = c.data;
+  args.dtype = f.dtype;
+  args.N = f.shape[0];
+  args.C = c.shape[0];
+  args.D = f.shape[1];
+  args.m = view(chosen, "chosen").shape[0];
+  pyfast::require(args.m <= args.N, "m: expected at most as many as there are rows");
+  args.device = f.device_id;
+  args.gap = on_device<double>(gap, "gap", DType::f64, {args.N}, args.device);
+  args.widest = on_device<double>(widest, "widest", DType::f64, {(args.N + 31) / 32}, args.device);
+  args.chosen = on_device<int64_t>(chosen, "chosen", DType::i64, {args.m}, args.device);
+  args.radius = on_device<double>(radius, "radius", DType::f64, {1}, args.device);
+  py::gil_scoped_release release;
+  smp::k_center_cuda(args, reinterpret_cast<void*>(stream));
+}
+
+void reservoir_accept_cuda(uint64_t seed, const py::object& index, const py::object& threshold,
+                           const py::object& starts, const py::object& keys, const py::object& rows,
+                           const py::object& count, uintptr_t stream) {
+  smp::AcceptArgs args;
+  args.seed = seed;
+  args.n = view(index, "index").shape[0];
+  args.device = -1;
+  args.index = on_device<int64_t>(index, "index", DType::i64, {args.n}, args.device);
+  args.threshold = on_device<int64_t>(threshold, "threshold", DType::i64, {1}, args.device);
+  const int64_t blocks = (args.n + smp::accept_block - 1) / smp::accept_block;
+  args.starts = on_device<int64_t>(starts, "starts", DType::i64, {blocks}, args.device);
+  args.keys = on_device<int64_t>(keys, "keys", DType::i64, {args.n}, args.device);
+  args.rows = on_device<int64_t>(rows, "rows", DType::i64, {args.n}, args.device);
+  args.count = on_device<int64_t>(count, "count", DType::i64, {1}, args.device);
+  py::gil_scoped_release release;
+  smp::reservoir_accept_cuda(args, reinterpret_cast<void*>(stream));
+}
 #endif
 
 std::vector<std::string> isas() {
@@ -730,5 +872,12 @@ PYBIND11_MODULE(_C, m) {
            });
 #if defined(PYFAST_WITH_CUDA)
   m.def("knn_rerank_cuda", &knn_rerank_cuda);
+  m.def("tree_entries", &tree_entries);
+  m.def("tree_update_cuda", &tree_update_cuda);
+  m.def("tree_rebuild_cuda", &tree_rebuild_cuda);
+  m.def("tree_sample_cuda", &tree_sample_cuda);
+  m.def("herding_cuda", &herding_cuda);
+  m.def("k_center_cuda", &k_center_cuda);
+  m.def("reservoir_accept_cuda", &reservoir_accept_cuda);
 #endif
 }

@@ -7,7 +7,7 @@
 
 namespace pyfast::sampling {
 
-// log(x) of a positive normal x, to about 2 units in the last place: x = m 2^e with m in (0.707, 1.414], then the
+// log(x) of a positive normal x, to about 4 units in the last place: x = m 2^e with m in (0.707, 1.414], then the
 // series of 2 atanh((m - 1) / (m + 1)), whose first missing term is below 2^-55.
 static inline double portable_log(double x) {
   uint64_t bits;
