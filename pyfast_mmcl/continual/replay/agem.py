@@ -35,6 +35,9 @@ class AverageGradient(Replay):
         along = sum(_dot(g[name], r) for name, r in reference.items())
         share = along / sum(_dot(r, r) for r in reference.values())
         for name, p in named.items():
+            # An optimizer passes over a weight without gradient; a gradient of zeros would decay it.
+            if p.grad is None and not bool(along < 0):
+                continue
             projected = g[name] - share.to(g[name].dtype) * reference[name]
             p.grad = torch.where(along < 0, projected, g[name])
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pyfast_mmcl.data import Records, Scenario, Stream
+from pyfast_mmcl.train import Learner, default_model
 from tests.check import assert_same_bits
 from tests.continual.replay.truth import (
     METHODS,
@@ -108,6 +109,24 @@ def test_a_model_in_half_precision(method):
     learner.fit(stream)
     assert flat(learner).isfinite().all() and flat(learner).dtype == torch.bfloat16
     assert all(value < 10 for epoch in learner.history.losses for value in epoch["terms"].values())
+
+
+@pytest.mark.parametrize("method", ["der", "mir", "agem"])
+def test_mixed_precision(method):
+    """Passes beside the step compute like the step itself, and what is stored is float32."""
+    from accelerate import Accelerator
+
+    stream, dtypes = small_stream(), set()
+    model = default_model(stream, width=8)
+    model.head.linear.register_forward_hook(lambda module, args, out: dtypes.add((module.training, out.dtype)))
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    learner = Learner(
+        model, method, epochs=1, batch_size=16, accelerator=accelerator, progress=False, hyper=METHODS[method]
+    )
+    learner.fit(stream)
+    assert flat(learner).isfinite().all() and flat(learner).dtype == torch.float32
+    assert {dtype for _, dtype in dtypes} == {torch.bfloat16}
+    assert all(x.dtype == torch.float32 for x in memory_part(learner).memory_.all().inputs.values())
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "gdumb"])
