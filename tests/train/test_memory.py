@@ -35,13 +35,13 @@ def test_memory_equals_its_definition(ids, capacity, batch_size):
 
 
 def test_inclusion_is_uniform():
-    # 4,000 seeds keep 10 of 60 rows: every row should be kept equally often.
+    # 1,000 seeds keep 10 of 60 rows: every row should be kept equally often.
     counts = torch.zeros(60)
-    for seed in range(4000):
+    for seed in range(1000):
         counts[fill(Memory(10, seed=seed), torch.arange(60), 60).all().index] += 1
     # Drawing without replacement has less variance than the chi-square test assumes: scale it back.
     statistic = chisquare(counts.numpy()).statistic / (1 - 10 / 60)
-    assert counts.sum() == 40_000
+    assert counts.sum() == 10_000
     from scipy.stats import chi2
 
     assert 1e-3 < chi2.sf(statistic, 59) < 1 - 1e-3
@@ -61,12 +61,12 @@ def test_interrupted_filling_continues_as_if_nothing_had_happened():
 def test_sampling_is_without_replacement_and_uniform():
     memory = fill(Memory(20, seed=2), torch.arange(100), 10)
     counts = torch.zeros(100)
-    for seed in range(3000):
+    for seed in range(1000):
         drawn = memory.sample(5, torch.Generator().manual_seed(seed))
         assert drawn.index.unique().numel() == 5 and drawn.fresh == 0
         counts[drawn.index] += 1
     kept = counts[memory.all().index]
-    assert counts.sum() == kept.sum() == 15_000 and chisquare(kept.numpy()).pvalue > 1e-3
+    assert counts.sum() == kept.sum() == 5_000 and chisquare(kept.numpy()).pvalue > 1e-3
     assert len(memory.sample(99)) == 20
 
 

@@ -109,7 +109,7 @@ def test_a_memory_is_its_model(policy, capacity, plan):
 
 
 @pytest.mark.parametrize("policy", ["reservoir", "ring", "priority"])
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(capacity=st.integers(1, 9), plan=st.lists(steps, max_size=12))
 def test_a_memory_map_is_its_model(policy, capacity, plan):
     run(policy, "memmap", capacity, plan)

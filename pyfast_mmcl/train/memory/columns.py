@@ -227,6 +227,10 @@ class Store:
     def load(self, state: dict[str, Any], rows: int) -> None:
         """Take the columns of ``state``, which have ``rows`` rows, in place of the own ones."""
         told = state.get("codecs", {})
+        missing = {"inputs", "present", "extras", *_SINGLE} - set(state)
+        if missing or set(state["inputs"]) != set(state["present"]):
+            names = ", ".join(sorted(missing)) or "presence of a modality"
+            raise CheckpointError(f"memory: the state is damaged: it has no {names}.")
         columns = {}
         for kind in ("inputs", "present", "extras", *_SINGLE):
             for name, value in ({"": state[kind]} if kind in _SINGLE else state[kind]).items():
@@ -238,6 +242,8 @@ class Store:
         parts = value if isinstance(value, dict) else {"codes": value}
         if not all(isinstance(x, Tensor) and x.ndim > 0 and len(x) == rows for x in parts.values()):
             raise CheckpointError(f"memory: the state is damaged: {label(key)} has not the {rows} rows of the others.")
+        if "codes" not in parts:
+            raise CheckpointError(f"memory: the state is damaged: {label(key)} has no codes.")
         codes = parts["codes"]
         wanted = getattr(torch, dtype) if dtype else codes.dtype
         column = Column(key, tuple(codes.shape[1:]), wanted, codec, {})

@@ -98,6 +98,9 @@ class Mapped:
 
     def thaw(self, state: dict[str, Any], rows: int) -> tuple[dict[Key, Column], int, np.ndarray]:
         """Columns, room and slots of a state. Raises CheckpointError where the files do not have its rows any more."""
+        missing = {"folder", "rows", "slots", "stamps", "columns", "files"} - set(state)
+        if missing:
+            raise CheckpointError(f"memory: the state is damaged: its map has no {', '.join(sorted(missing))}.")
         self._name = Path(state["folder"]).name
         room, slots = state["rows"], state["slots"].cpu().numpy().copy()
         if len(slots) != rows or len(np.unique(slots)) != rows or not (0 <= slots).all() or not (slots < room).all():

@@ -120,8 +120,11 @@ class Table:
         if len(np.unique(self.index)) < rows:
             raise CheckpointError("memory: the state is damaged: it holds an id twice.")
         if isinstance(policy, KeyPolicy) and not policy.arrival:
-            groups = _NOTHING if "groups" in columns else None
-            order = self.keep(policy, rows, _NOTHING, _NOTHING, groups)
+            order = np.lexsort((self.index, ~self.keys))
+            if policy.sorted_by == "id":
+                order = np.argsort(self.index)
+            elif "groups" in columns:
+                order = _grouped(self.keys, self.index, self.groups)
             if (order != self.slots).any():
                 raise CheckpointError("memory: the state is damaged: its rows are not in the order of the policy.")
 
