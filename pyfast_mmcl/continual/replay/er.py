@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from pyfast_mmcl.train.memory import KeyPolicy, Policy
 from pyfast_mmcl.train.part import Part
@@ -20,6 +21,7 @@ def er(
     policy: str | Policy | KeyPolicy = "reservoir",
     max_bytes: int | None = None,
     storage: str = "device",
+    folder: str | Path | None = None,
     codecs: Mapping[str, str] | None = None,
 ) -> list[Part]:
     """Cross-entropy on every batch together with as many rows of a memory.
@@ -31,10 +33,11 @@ def er(
     policy     which rows the memory keeps: "reservoir", as in the paper; "ring", the last that came; "class_balanced",
                "task_balanced"; or a policy of one's own
     max_bytes  a budget in bytes, beside ``capacity`` or in place of it (capacity=None)
-    storage    where the memory lies; codecs: {modality: how it is stored}. Both as in ``train.Memory``
+    storage    where the memory lies, with "memmap" in files under ``folder``; codecs: {modality: how it is stored}. All
+               as in ``train.Memory``
 
     Reference: Chaudhry et al., arXiv:1902.10486, 2019, algorithm 1. Ours keeps a reservoir by hash keys of (seed,
     example id) in place of random slots: also a uniform sample, but the same after any interruption.
     """
-    memory = {"policy": policy, "max_bytes": max_bytes, "storage": storage, "codecs": codecs}
+    memory = {"policy": policy, "max_bytes": max_bytes, "storage": storage, "folder": folder, "codecs": codecs}
     return [Replay(capacity, rows=rows, **memory), CrossEntropy()]

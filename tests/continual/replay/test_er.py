@@ -7,6 +7,8 @@ from pyfast_mmcl._errors import UnknownNameError
 from pyfast_mmcl.data import digits_stream
 from pyfast_mmcl.train import Learner, default_model, run_continual
 from pyfast_mmcl.train.parts import Replay
+from tests.check import assert_same_bits
+from tests.continual.replay.truth import Cut, Killed, fitted, flat, make, memory_part, small_stream
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,20 @@ def test_policy_and_storage_are_the_users_choice():
     assert 19_000 < bounded.nbytes <= 20_000
     ring = memory(capacity=50, policy="ring")
     assert set(ring.all().task.tolist()) == {4}
+
+
+def test_a_memory_in_files_gives_the_same_run_also_when_resumed(tmp_path):
+    stream, hyper = small_stream(), {"capacity": 20, "epochs": 2}
+    plain = fitted(stream, "er", Cut(), **hyper)
+    mapped = {"storage": "memmap", "folder": str(tmp_path / "map"), **hyper}
+    saved = {"checkpoint_dir": tmp_path / "saved", "checkpoint_every": 1, **mapped}
+    with pytest.raises(Killed):
+        make(stream, "er", Cut("edit_grads", 7), **saved).fit(stream)
+    resumed = make(stream, "er", Cut(), **saved)
+    resumed.fit(stream, resume=True)
+    assert_same_bits(flat(plain), flat(resumed))
+    assert torch.equal(memory_part(plain).memory_.index, memory_part(resumed).memory_.index)
+    assert list((tmp_path / "map").rglob("*.bin"))
 
 
 def test_a_policy_that_does_not_exist_is_named():
