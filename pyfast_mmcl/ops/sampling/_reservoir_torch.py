@@ -38,12 +38,8 @@ class ReservoirReference:
         self, index: Tensor, groups: Tensor | None = None, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Rows of the batch that are in now and were not before, ascending, and their slots."""
-        if weights is None:
-            keys = reservoir_keys(self.seed, index)
-        else:
-            keys = weighted_keys_reference(self.seed, index, weights)
+        keys, rows = self._promising(index, groups, weights)
         names = torch.zeros_like(index) if groups is None else groups
-        rows = self._chance(keys, names).nonzero().flatten()
         if len(rows) == 0:
             return rows, rows
         rows = rows[in_order(keys[rows], index[rows])]
@@ -52,6 +48,15 @@ class ReservoirReference:
         if len(rows) == 0:
             return rows, rows
         return self._take(rows.sort().values, index, keys, names)
+
+    def _promising(self, index: Tensor, groups: Tensor | None, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Keys [B] of a batch, and the rows that may enter, ascending."""
+        if weights is None:
+            keys = reservoir_keys(self.seed, index)
+        else:
+            keys = weighted_keys_reference(self.seed, index, weights)
+        names = torch.zeros_like(index) if groups is None else groups
+        return keys, self._chance(keys, names).nonzero().flatten()
 
     def _chance(self, keys: Tensor, groups: Tensor) -> Tensor:
         """bool [B]: rows that may enter; late in a stream hardly any, and nothing is sorted for the others."""

@@ -63,12 +63,12 @@ class PriorityTree:
     @property
     def total(self) -> float:
         """Sum of all priorities, as the root holds it."""
-        return self._tree.total
+        return float(self._tree.total)
 
     @property
     def minimum(self) -> float:
         """Smallest priority above 0, infinite while there is none."""
-        return self._tree.minimum
+        return float(self._tree.minimum)
 
     def update(self, index: Any, priority: Any) -> None:
         """Set the priorities of leaves ``index`` [B]; where one is named twice, the last value wins.

@@ -1,8 +1,11 @@
 """What all sampling ops share: names, refusals of ids and keys, the choice of a backend and its reasons."""
 
+import types
+
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pyfast_mmcl import _native, ops
 from pyfast_mmcl._errors import BackendError, InputError, UnknownNameError
@@ -69,7 +72,7 @@ def test_backends_asked_for_by_name(op, monkeypatch):
 def test_a_compiled_module_of_before_is_named_as_the_reason(op, monkeypatch):
     if not _native.available()[0]:
         pytest.skip("the compiled kernels are missing")
-    monkeypatch.setitem(_dispatch.COMPILED, op, "of_tomorrow")
+    monkeypatch.setitem(_dispatch.COMPILED, op, ("of_tomorrow", None))
     with raises_sentence(BackendError, op, "of_tomorrow", "rebuild"):
         OPS[op]("native")
     OPS[op]("auto")
@@ -83,9 +86,17 @@ def test_the_doctor_lists_every_op_with_its_backends():
         assert found[1]["available"] and all(row["available"] or row["reason"] for row in found)
 
 
-def test_a_gpu_tensor_is_answered_by_torch():
-    usable, reason = _dispatch.native_usable("herding", torch.empty(1, 1, device="meta"))
-    assert not usable and "meta" in reason
+def test_a_gpu_tensor_asks_for_the_cuda_kernels(monkeypatch):
+    with FakeTensorMode():
+        x = torch.empty(1, 1, device="cuda")
+    monkeypatch.setattr(_native, "available", lambda: (True, ""))
+    monkeypatch.setattr(_native, "info", lambda: {"cuda": True})
+    monkeypatch.setattr(_native, "module", lambda: types.SimpleNamespace(herding_cuda=None, gumbel_top_k=None))
+    assert _dispatch.native_usable("herding", x) == (True, "")
+    assert "without k_center_cuda" in _dispatch.native_usable("k_center", x)[1]
+    assert "compiled for the CPU" in _dispatch.native_usable("gumbel_top_k", x)[1]
+    monkeypatch.setattr(_native, "info", lambda: {"cuda": False})
+    assert "without CUDA" in _dispatch.native_usable("herding", x)[1]
 
 
 def test_read_only_arrays_are_read():
