@@ -50,8 +50,8 @@ class Setting:
     tuning: tuple[int, ...] = FEW
 
 
-def split(scenario: str, tuning: tuple[int, ...] = FEW) -> Setting:
-    return Setting(lambda held_out, seed: split_mnist_stream(scenario, held_out=held_out), 3, 64, tuning=tuning)
+def split(scenario: str) -> Setting:
+    return Setting(lambda held_out, seed: split_mnist_stream(scenario, held_out=held_out), 3, 64)
 
 
 def permuted() -> Setting:
@@ -66,12 +66,12 @@ def har(scenario: str, tuning: tuple[int, ...] = FEW) -> Setting:
 
 
 SETTINGS = {
-    "split MNIST, task ids (TIL)": split("til", MORE),
+    "split MNIST, task ids (TIL)": split("til"),
     "split MNIST, odd or even (DIL)": split("dil"),
     "permuted MNIST (DIL)": permuted(),
     "HAR, task ids (TIL)": har("til"),
     "HAR, groups of people (DIL)": har("dil"),
-    "split MNIST, classes (CIL)": split("cil", MORE),
+    "split MNIST, classes (CIL)": split("cil"),
     "HAR, activities (CIL)": har("cil", MORE),
 }
 LABEL_STREAMS = ("split MNIST, task ids (TIL)", "permuted MNIST (DIL)")

@@ -21,9 +21,9 @@ _MAIN = Table(
 )
 _TUNING = (
     "Strengths by decades: four, and more while the best lies at an end. Seeds that the final runs do not use (two; "
-    "five on split MNIST with task ids and class by class and on HAR class by class, where two could not tell "
-    "strengths apart), tested on validation rows: digits and people that the final runs train on, while the test "
-    "digits and test people of the final runs are left out altogether."
+    "five on HAR class by class, where two could not tell strengths apart), tested on validation rows: digits and "
+    "people that the final runs train on, while the test digits and test people of the final runs are left out "
+    "altogether."
 )
 
 ABOUT: dict[str, dict[str, Any]] = {
