@@ -66,6 +66,8 @@ class Rows:
 
     def capacity(self, new: Mapping[Key, Column]) -> int:
         """Rows that the budget gives, with ``new`` columns."""
+        if self.max_bytes is None:
+            return self.max_rows
         return self.capacity_of(self.row_bytes_of(self.store) + sum(column.row_bytes for column in new.values()))
 
     def full(self) -> bool:

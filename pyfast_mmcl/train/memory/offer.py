@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,14 +53,16 @@ def as_old(batch: Batch, extras: Mapping[str, Tensor], hints: Mapping[str, Tenso
             if not isinstance(x, Tensor) or x.ndim == 0 or len(x) != len(batch):
                 got = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
                 raise InputError(f"memory: expected {len(batch)} rows in {kind} {name!r}, as in the batch, got {got}.")
-    kept = {name: x.detach() for name, x in extras.items()}
-    inputs = {m: x.detach() for m, x in batch.inputs.items()}
-    return Batch(inputs, batch.target, batch.task, batch.present, batch.index, 0, kept)
+    old = copy(batch)  # its columns have been checked: not again for every batch of a stream
+    old.fresh, old.extras = 0, dict(extras)
+    return old
 
 
 def numbers(x: Tensor) -> np.ndarray:
     """Integers as an int64 array on the CPU."""
-    return x.detach().to("cpu", torch.int64).numpy()
+    if x.dtype != torch.int64 or x.device.type != "cpu":
+        x = x.to("cpu", torch.int64)
+    return x.numpy()
 
 
 def chances(
@@ -81,11 +84,10 @@ def chances(
 
 def decide(policy: KeyPolicy, table: Table, given: Chances, capacity: int) -> Offer | None:
     """Which rows enter and which stay; None where nothing changes."""
-    if policy.whole and len(given.rows):
-        given = _ranked(policy, given, capacity)
-    if not policy.arrival and len(given.rows):
-        new = table.unknown(given.index)
-        given = _some(given, new)
+    if len(given.rows) and not policy.arrival:
+        if policy.whole:
+            given = _ranked(policy, given, capacity)
+        given = _some(given, table.unknown(given.index))
     if len(given.rows) == 0 and len(table) <= capacity:
         return None
     return _offer(table, given, table.keep(policy, capacity, given.index, given.keys, given.groups))

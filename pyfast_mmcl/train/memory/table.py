@@ -42,9 +42,8 @@ class Table:
         if groups is None:
             return np.flatnonzero(keys >= self._worst_key())
         known, worst = self._worst_of_groups()
-        place = np.minimum(np.searchsorted(known, groups), len(known) - 1)
-        held = known[place] == groups
-        closed = np.isin(groups, self._closed)
+        place, held = _find(known, groups)
+        closed = _find(self._closed, groups)[1]
         return np.flatnonzero(np.where(held, (keys >= worst[place]) | ~closed, ~closed))
 
     def unknown(self, index: np.ndarray) -> np.ndarray:
@@ -158,6 +157,14 @@ class Table:
             np.minimum.at(worst, place, self.keys)
             self._worst = (known, worst)
         return self._worst
+
+
+def _find(ascending: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Place of each value among ``ascending`` ones, and whether it is there."""
+    if len(ascending) == 0:
+        return np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
+    place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return place, ascending[place] == values
 
 
 def _repeated(old: np.ndarray, new: np.ndarray, place: np.ndarray) -> bool:
