@@ -64,7 +64,7 @@ def agem(capacity: int = 200, rows: int | None = None) -> list[Part]:
     g ← g - (g @ g_ref) / (g_ref @ g_ref) * g_ref  where g @ g_ref < 0
 
     capacity  rows of the memory
-    rows      rows per step that g_ref is taken on; None takes as many as the batch has (the paper: 256 and 1300)
+    rows      rows per step that g_ref is taken on; None takes as many as the batch has (ours; the paper takes more)
 
     The memory keeps a reservoir of the earlier tasks' rows, offered when a task ends; the paper's has as many rows of
     every class. The promise is about the step of plain SGD: Adam rescales the projected gradient, and momentum adds

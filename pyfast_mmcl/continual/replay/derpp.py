@@ -19,9 +19,10 @@ def derpp(
     loss = cross_entropy(scores[fresh], target[fresh])
            + alpha * ((scores[draw 1] - z) ** 2).mean() + beta * cross_entropy(scores[draw 2], target[draw 2])
 
-    capacity, rows, alpha, logits, z: as for der; rows counts those of one draw
-    beta  weight of the labels of the memory (0.5 in most settings of the authors); with 0 this is der, and with
-          alpha = 0 and beta = 1 it is er with twice its loss
+    capacity, rows, logits, z: as for der; rows counts those of one draw
+    alpha  weight of the distance (0.5 is ours; 0.3 in the authors' configuration for CIFAR-100)
+    beta   weight of the labels of the memory (0.5 as there); with 0 this is der, and with alpha = 0 and beta = 1 it
+           is er with twice its loss
 
     The two draws are independent of each other, as in the paper.
 

@@ -74,8 +74,8 @@ def gdumb(capacity: int = 200, rows: int | None = None) -> list[Part]:
     The model then goes back to the weights that it was given: random ones for a new model. It is trained for as many
     steps as the task would take any other method, on rows drawn from the memory; the rows of the task itself are passed
     over. The paper trains for 256 epochs over the memory with SGD, a learning rate that falls from 0.05 to 0.0005 by
-    cosines with restarts, and CutMix: here optimizer, constant rate and steps are the Learner's, clip_norm=10 gives
-    the paper's clipping, and nothing is augmented.
+    cosines with restarts, gradients clipped at 10, and CutMix: here optimizer, constant rate, clipping and the number
+    of steps are the Learner's, and nothing is augmented.
 
     Reference: Prabhu, Torr, Dokania, ECCV 2020, section 3 and algorithm 1.
     """

@@ -41,7 +41,7 @@ class InterferedReplay(Replay):
     paper="R. Aljundi et al., Online Continual Learning with Maximally Interfered Retrieval, NeurIPS 2019",
 )
 def mir(
-    capacity: int = 200, rows: int | None = None, candidates: int | None = None, virtual_lr: float = 0.05
+    capacity: int = 200, rows: int | None = None, candidates: int | None = None, virtual_lr: float = 0.1
 ) -> list[Part]:
     """Experience replay of the rows whose loss would grow most by a step on the fresh rows alone.
 
@@ -51,14 +51,14 @@ def mir(
     capacity    rows of the memory
     rows        rows replayed per step; None replays as many as the batch has, as in the paper
     candidates  rows drawn to choose from; None draws five times ``rows``, the paper's 50 for 10
-    virtual_lr  learning rate of the virtual step of plain SGD (0.05: the learning rate of the authors' code); the
-                Learner's own step may be of another optimizer
+    virtual_lr  learning rate of the virtual step of plain SGD (0.1, the learning rate of the authors' code by default);
+                the Learner's own step may be of another optimizer
 
     This is the first of the paper's two criteria (s_MI-1), without the memory of each row's lowest loss. The gradient
     of the virtual step is taken in training mode, the two losses in evaluation mode, so that dropout and BatchNorm do
     not blur their difference; the authors' code has one mode for all. It also leaves rows of the current task out of
-    the candidates, which algorithm 1 and ours do not. Each step costs one more forward and backward pass of the fresh
-    rows and two forward passes of the candidates.
+    the candidates, which algorithm 1 and ours do not, and adds the means of the two halves of the loss. Each step costs
+    one more forward and backward pass of the fresh rows and two forward passes of the candidates.
 
     Reference: Aljundi et al., NeurIPS 2019, section 3.1 and algorithm 1.
     """
