@@ -45,15 +45,17 @@ def herding(features: Any, m: int, *, groups: Any = None, normalize: bool = Fals
     rows = as_rows(features, "features")
     picks = whole_number("m", m, least=0)
     check_flag(normalize, "normalize")
-    by_group = None if groups is None else _in_groups(check_index(groups, "groups", rows))
-    longest = min(picks, rows.shape[0] if by_group is None else int(by_group[1].diff().max()) if len(rows) else 0)
-    order = torch.full((1 if by_group is None else len(by_group[1]) - 1, picks), -1, device=rows.device)
+    if groups is None:
+        parts, sizes = (), [rows.shape[0]]
+    else:
+        parts = _in_groups(check_index(groups, "groups", rows))
+        sizes = parts[1].diff().tolist()
+    longest = min(picks, max(sizes, default=0))
+    order = torch.full((len(sizes), picks), -1, device=rows.device)
     if longest > 0:
         rows = unit_rows(rows.double()) if normalize else rows.contiguous()
-        order[:, :longest] = _dispatch.implementation("herding", backend, rows).herding(
-            rows, longest, *(by_group or ())
-        )
-    return in_kind(order if by_group is not None else order[0, :longest], features)
+        order[:, :longest] = _dispatch.implementation("herding", backend, rows).herding(rows, longest, *parts)
+    return in_kind(order[0, :longest] if groups is None else order, features)
 
 
 def _in_groups(groups: Tensor) -> tuple[Tensor, Tensor]:
