@@ -90,7 +90,11 @@ void PriorityTree::write(const int64_t* index, const T* priority, int64_t n) {
   next_.reserve(static_cast<size_t>(n));  // nothing may fail once leaves are written
   list_.reserve(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
-    if (i + ahead < n) __builtin_prefetch(leaves_.data() + index[i + ahead], 1);
+    if (i + ahead < n) {
+      __builtin_prefetch(leaves_.data() + index[i + ahead], 1);
+      __builtin_prefetch(levels_[0].sum.data() + (index[i + ahead] >> 4), 1);
+      __builtin_prefetch(levels_[0].low.data() + (index[i + ahead] >> 4), 1);
+    }
     float& leaf = leaves_[index[i]];
     const float value = static_cast<float>(priority[i]) + 0.0f;  // -0 becomes 0
     positive_ += (value > 0) - (leaf > 0);
@@ -134,13 +138,25 @@ inline void PriorityTree::refresh(size_t level, int64_t node) {
   levels_[level + 1].low[node] = low;
 }
 
+// The lines that the refresh of a node will touch.
+inline void PriorityTree::prefetch(const Level& children, int64_t node) const {
+  const int64_t first = 16 * node;
+  for (int half : {0, 8}) {
+    __builtin_prefetch(children.sum.data() + first + half);
+    __builtin_prefetch(children.pre.data() + first + half, 1);
+  }
+  __builtin_prefetch(children.low.data() + first);
+}
+
 void PriorityTree::propagate() {
   for (size_t level = 0; level < levels_.size(); ++level) {
     list_.swap(next_);
     next_.clear();
     for (int64_t node : list_) levels_[level].touched[node >> 6] = 0;
     const bool last = level + 1 == levels_.size();
-    for (int64_t node : list_) {
+    for (size_t i = 0; i < list_.size(); ++i) {
+      const int64_t node = list_[i];
+      if (level > 0 && i + ahead < list_.size()) prefetch(levels_[level - 1], list_[i + ahead]);
       if (level == 0)
         refresh_leaves(node);
       else

@@ -65,6 +65,7 @@ class PriorityTree {
   void touch(Level& level, int64_t node);
   void refresh_leaves(int64_t node);
   void refresh(size_t level, int64_t node);
+  void prefetch(const Level& children, int64_t node) const;
   void propagate();
 
   int64_t capacity_, positive_ = 0;

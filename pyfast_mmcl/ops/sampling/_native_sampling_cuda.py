@@ -32,6 +32,10 @@ def _stream(device: torch.device) -> int:
     return torch.cuda.current_stream(device).cuda_stream
 
 
+def _new(*shape: int, dtype: torch.dtype = torch.int64, device: torch.device) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=device)
+
+
 def herding(features: Tensor, m: int, rows: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
     """`_native_sampling.herding` on the GPU; all groups advance together, two launches per pick.
 
@@ -45,14 +49,13 @@ def herding(features: Tensor, m: int, rows: Tensor | None = None, offsets: Tenso
         offsets = torch.tensor([0, len(rows)], device=device)
     groups, n = len(offsets) - 1, len(rows)
     group_of = torch.repeat_interleave(torch.arange(groups, device=device), offsets.diff(), output_size=n)
-    float64 = {"dtype": torch.float64, "device": device}
     workspace = (
-        torch.empty(groups, features.shape[1], **float64),
-        torch.empty(4, n, **float64),
-        torch.empty(groups, **float64),
-        torch.empty(groups, dtype=torch.int64, device=device),
+        _new(groups, features.shape[1], dtype=torch.float64, device=device),
+        _new(4, n, dtype=torch.float64, device=device),
+        _new(groups, dtype=torch.float64, device=device),
+        _new(groups, device=device),
     )
-    order = torch.empty(groups, m, dtype=torch.int64, device=device)
+    order = _new(groups, m, device=device)
     capsule = _native.capsule
     _native.module().herding_cuda(
         capsule(features),
@@ -82,9 +85,9 @@ def k_center(
             chosen[:1] = herding(features, 1)[0]
         else:
             chosen[:1] = first
-    gap = torch.empty(n, dtype=torch.float64, device=device)
-    widest = torch.empty(-(-n // _ROWS_PER_BLOCK), dtype=torch.float64, device=device)
-    radius = torch.empty(1, dtype=torch.float64, device=device)
+    gap = _new(n, dtype=torch.float64, device=device)
+    widest = _new(-(-n // _ROWS_PER_BLOCK), dtype=torch.float64, device=device)
+    radius = _new(1, dtype=torch.float64, device=device)
     arrays = map(_native.capsule, (features, centers, gap, widest, chosen, radius))
     _native.module().k_center_cuda(*arrays, _stream(device))
     return chosen, radius
@@ -96,9 +99,9 @@ def reservoir_accept(seed: int, index: Tensor, threshold: Tensor) -> tuple[Tenso
     index [B] int64, threshold [1] int64. Returns keys [B] of all rows, rows [B] of which the first ``count`` are valid
     and ascend, and count [1], int64 on the device.
     """
-    n, like = len(index), {"dtype": torch.int64, "device": index.device}
-    starts, count = torch.empty(-(-n // _ACCEPT_BLOCK), **like), torch.empty(1, **like)
-    keys, rows = torch.empty(n, **like), torch.empty(n, **like)
+    n, device = len(index), index.device
+    starts, count = _new(-(-n // _ACCEPT_BLOCK), device=device), _new(1, device=device)
+    keys, rows = _new(n, device=device), _new(n, device=device)
     arrays = map(_native.capsule, (index, threshold, starts, keys, rows, count))
     _native.module().reservoir_accept_cuda(seed & _WORD, *arrays, _stream(index.device))
     return keys, rows, count
@@ -143,8 +146,8 @@ class PriorityTree:
 
     def sample(self, n: int, seed: int, step: int, stratified: bool = True) -> tuple[Tensor, Tensor]:
         """n draws with replacement: index [n] int64 and ``leaf / total`` [n] float64, on the device."""
-        index = torch.empty(n, dtype=torch.int64, device=self.device)
-        probability = torch.empty(n, dtype=torch.float64, device=self.device)
+        index = _new(n, device=self.device)
+        probability = _new(n, dtype=torch.float64, device=self.device)
         outputs = map(_native.capsule, (index, probability))
         _native.module().tree_sample_cuda(
             self.capacity, self._arrays(), seed & _WORD, step, stratified, *outputs, _stream(self.device)
