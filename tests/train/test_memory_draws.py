@@ -175,3 +175,17 @@ def test_gradients_do_not_follow_rows_into_a_memory():
     memory.add(batch, {"logits": batch.inputs["image"].sum((1, 2)) * 2})
     kept = memory.all()
     assert not kept.inputs["image"].requires_grad and not kept.extras["logits"].requires_grad
+
+
+def test_logits_of_a_head_that_grows():
+    memory = fill(Memory(9), torch.arange(30), 10, extras=lambda i: {"logits": i[:, None].float()})
+    before = memory.all()
+    memory.widen("logits", 3)
+    assert torch.equal(memory.all().extras["logits"], torch.nn.functional.pad(before.extras["logits"], (0, 2)))
+    assert torch.equal(memory.index, before.index)
+    batch = rows(range(30, 60))
+    memory.add(batch, {"logits": torch.ones(30, 3)})
+    with raises_sentence(InputError, "logits", "same shape"):
+        memory.add(batch, {"logits": torch.ones(30, 1)})
+    with raises_sentence(InputError, "logits", "not 2"):
+        memory.widen("logits", 2)

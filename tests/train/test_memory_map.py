@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from pyfast_mmcl._errors import CheckpointError, InputError
+from pyfast_mmcl.data import digits_stream
+from pyfast_mmcl.train import Learner, Part, default_model
 from pyfast_mmcl.train.checkpoint import load_checkpoint, save_checkpoint
 from pyfast_mmcl.train.memory import Memory
-from tests.check import raises_sentence
+from pyfast_mmcl.train.parts import CrossEntropy, Replay
+from tests.check import assert_same_bits, raises_sentence
 from tests.train.memory_rows import assert_same_memory, assert_same_rows, fill, rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,3 +235,67 @@ def test_a_killed_process_leaves_a_state_that_can_be_resumed(tmp_path):
     assert_same_rows(kept, expected)
     fill(memory, torch.arange(saved["start"], saved["start"] + 400), 50)
     assert torch.equal(memory.index, fill(Memory(40, seed=3), torch.arange(saved["start"] + 400), 50).index)
+
+
+def test_wider_extras_leave_earlier_states_alone(tmp_path):
+    memory = fill(mapped(tmp_path), torch.arange(90), 30, extras=lambda i: {"logits": i[:, None].float()})
+    state, before = memory.state_dict(), memory.all()
+    memory.widen("logits", 4)
+    memory.add(rows(range(90, 120)), {"logits": torch.ones(30, 4)})
+    assert memory.all().extras["logits"].shape == (40, 4)
+    again = mapped(tmp_path)
+    again.load_state_dict(memory.state_dict())
+    assert_same_memory(again, memory)
+    other = mapped(tmp_path)
+    other.load_state_dict(state)
+    assert_same_rows(other.all(), before)
+
+
+class Stopped(BaseException):
+    """Not an error that anybody handles."""
+
+
+class Stop(Part):
+    """Ends the run at a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def after_step(self, learner, batch, out):
+        if learner.step == self.step:
+            raise Stopped
+
+
+def run_of(tmp_path, storage, stop, resume=False):
+    """A run of experience replay; the memory lies in a map or not."""
+    stream = digits_stream(n_tasks=2)
+    memory = {"storage": "memmap", "folder": tmp_path / "map"} if storage == "memmap" else {}
+    torch.manual_seed(0)
+    learner = Learner(
+        default_model(stream),
+        [Replay(50, **memory), CrossEntropy(), Stop(stop)],
+        epochs=1,
+        batch_size=64,
+        device="cpu",
+        progress=False,
+        checkpoint_dir=tmp_path / f"run-{storage}",
+        checkpoint_every=3,
+    )
+    try:
+        learner.fit(stream, resume=resume)
+    except Stopped:
+        return None
+    return learner
+
+
+def test_a_run_with_a_map_that_stops_and_resumes_gives_the_bits_of_a_plain_one(tmp_path):
+    plain = run_of(tmp_path, "device", -1)
+    total = plain.step
+    for stop in (2, total // 2 + 1, total - 1):
+        folder = tmp_path / str(stop)
+        assert run_of(folder, "memmap", stop) is None
+        resumed = run_of(folder, "memmap", -1, resume=True)
+        assert resumed.history.losses == plain.history.losses
+        for a, b in zip(resumed.model.parameters(), plain.model.parameters(), strict=True):
+            assert_same_bits(a, b)
+        assert_same_memory(resumed.parts[0].memory_, plain.parts[0].memory_)

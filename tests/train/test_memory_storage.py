@@ -237,3 +237,18 @@ def test_memories_of_a_gpu_hold_what_those_of_the_cpu_hold(storage):
         drawn = memory.sample(16, torch.Generator().manual_seed(seed))
         assert drawn.device.type == "cuda"
         assert_same_rows(drawn.to("cpu"), plain.sample(16, torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("policy", ["reservoir", "priority", "class_balanced"])
+def test_wider_extras_take_their_room_from_the_rows(policy):
+    def logits(index, width=2):
+        return {"logits": torch.ones(len(index), width), "priority": index.float() % 5}
+
+    memory = fill(Memory(max_bytes=2000, policy=policy, codecs={"logits": "int8"}), torch.arange(90), 30, extras=logits)
+    before = memory.capacity
+    memory.widen("logits", 40)
+    assert len(memory) == memory.capacity < before and memory.nbytes <= 2000 and allocated(memory) <= 2000
+    smaller = fill(Memory(memory.capacity, policy=policy), torch.arange(90), 30, extras=logits)
+    assert torch.equal(memory.index, smaller.index)
+    kept = memory.all().extras["logits"]
+    assert kept[:, :2].eq(1).all() and kept[:, 2:].eq(0).all()

@@ -181,6 +181,25 @@ class Store:
             mine[frozen] = free
         return mine
 
+    def wider(self, name: str, width: int) -> Column:
+        """A column like that of an extra, without room, whose rows have ``width`` entries in their last axis."""
+        column = self.extra(name)
+        if not column.shape or width < column.shape[-1]:
+            raise InputError(
+                f"memory: extra {name!r} has rows of {column.shape}; they can be widened to more entries, not {width}."
+            )
+        return self.column(column.key, (*column.shape[:-1], width), column.dtype)
+
+    def widen(self, wider: Column) -> None:
+        """Put a column of ``wider`` in the place of the old one, zeros behind its entries."""
+        old = self.columns[wider.key]
+        parts = {name: torch.zeros((self.rows, *shape), dtype=dtype) for name, (shape, dtype) in wider.layout.items()}
+        for name, part in parts.items():
+            room = part[..., : old.shape[-1]] if part.shape != old.parts[name].shape else part
+            room.copy_(old.parts[name])
+        wider.parts = {name: self.storage.replace(wider.key, name, part) for name, part in parts.items()}
+        self.columns[wider.key] = wider
+
     def pack(self, slots: Tensor) -> bool:
         """Move the rows of ``slots`` to the front and give the room behind them back; files keep theirs."""
         if not self.storage.packs:

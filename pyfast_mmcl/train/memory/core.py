@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from pyfast_mmcl.data import Batch
 from pyfast_mmcl.train.memory.codecs import Parts
 from pyfast_mmcl.train.memory.columns import Column, Key, Store
 from pyfast_mmcl.train.memory.draws import Priorities
-from pyfast_mmcl.train.memory.offer import Offer, numbers
+from pyfast_mmcl.train.memory.offer import Offer, no_chances, numbers
 from pyfast_mmcl.train.memory.policies import KeyPolicy, Policy
 from pyfast_mmcl.train.memory.table import Table
 
@@ -34,6 +35,7 @@ class Rows:
     ) -> None:
         self.store, self.table, self.policy = store, Table(), policy
         self.seed, self.max_rows, self.max_bytes, self.device = seed, max_rows, max_bytes, device
+        self._most = sys.maxsize if max_rows is None else max_rows
         self.priorities = Priorities()
 
     def __len__(self) -> int:
@@ -55,19 +57,19 @@ class Rows:
     def capacity_of(self, row_bytes: int) -> int:
         """Rows that the budget gives when each takes ``row_bytes``."""
         if self.max_bytes is None:
-            return self.max_rows
+            return self._most
         if row_bytes > self.max_bytes:
             raise InputError(
                 f"memory: a row takes {row_bytes} bytes and max_bytes is {self.max_bytes}; give more bytes, "
                 f"or store columns in fewer with codecs."
             )
         rows = self.max_bytes // row_bytes
-        return rows if self.max_rows is None else min(rows, self.max_rows)
+        return min(rows, self._most)
 
     def capacity(self, new: Mapping[Key, Column]) -> int:
         """Rows that the budget gives, with ``new`` columns."""
         if self.max_bytes is None:
-            return self.max_rows
+            return self._most
         return self.capacity_of(self.row_bytes_of(self.store) + sum(column.row_bytes for column in new.values()))
 
     def full(self) -> bool:
@@ -104,6 +106,15 @@ class Rows:
         if self.store.rows > capacity and self.store.pack(self.slots()):
             self.table.slots = np.arange(len(self))
 
+    def shrink(self, capacity: int) -> None:
+        """Keep the ``capacity`` rows that the policy likes best."""
+        none = no_chances(self.policy)
+        kept = np.arange(capacity)  # a policy of one's own gives its rows best first
+        if isinstance(self.policy, KeyPolicy):
+            kept = self.table.keep(self.policy, capacity, none.index, none.keys, none.groups)
+        offer = Offer(none.index, none.keys, none.groups, kept, none.rows, none.rows)
+        self.settle(offer, {}, dict.fromkeys(self.store.columns), np.zeros(0, dtype=np.int64), capacity)
+
     def take(self, store: Store, table: Table, seed: int) -> None:
         """Hold other rows from now on."""
         self.store, self.table, self.seed, self.priorities = store, table, seed, Priorities()
@@ -119,13 +130,13 @@ class Rows:
         self.table.slots[places] = self.store.writable(self.table.slots, places)
         self.store.rewrite(self.slots(places), encoded)
         if keys is not None:
-            self.table.rekey(self.policy, places, keys)
+            self.table.rekey(getattr(self.policy, "sorted_by", "") == "key", places, keys)
         for name, x in chosen.items():
             self.priorities.update(self.table.version, name, places, x)
 
     def _new_keys(self, index: np.ndarray, extras: dict[str, Tensor]) -> np.ndarray | None:
         ranked_by = getattr(self.policy, "ranked_by", None)
-        if ranked_by not in extras:
+        if ranked_by is None or ranked_by not in extras:
             return None
         ids = torch.from_numpy(index)
         batch = Batch({}, ids, ids, {}, ids, 0, {ranked_by: extras[ranked_by].cpu()})

@@ -49,9 +49,12 @@ class Priorities:
         self._of, self._tree = (version, name), tree
 
     def update(self, version: int, name: str, places: np.ndarray, values: Tensor) -> None:
-        """New leaves at ``places``, where the tree stands for this extra."""
+        """New leaves at ``places``, where the tree stands for this extra; values that are no priorities end it."""
         if self.current(version, name):
-            self._tree.update(torch.from_numpy(places), values.cpu().float())
+            try:
+                self._tree.update(torch.from_numpy(places), values.cpu().float())
+            except InputError:
+                self._of = None  # the extra has been rewritten; who draws by it is told
 
     def draw(self, n: int, generator: torch.Generator | None, beta: float | None) -> tuple[np.ndarray, Tensor | None]:
         """n places with replacement, one from each n-th of the sum, and float32 importance weights for ``beta``."""

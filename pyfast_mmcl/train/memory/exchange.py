@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +68,13 @@ class Exchange:
 
     def chances(self, own: Chances, answers: list[dict[str, Any]]) -> Chances:
         """The rows of all ranks, one rank after another; ``rows`` counts them through."""
-        grouped = own.groups is not None
-        columns = [own.index, own.keys, *([own.groups] if grouped else [])]
+        columns = [own.index, own.keys] + ([] if own.groups is None else [own.groups])
         together = self.wire.gather_rows(torch.from_numpy(np.stack(columns, 1)), self.counts).numpy()
         features = None
         if own.features is not None:
             features = self.wire.gather_rows(self._features(own.features, answers), self.counts)
         rows = np.arange(sum(self.counts))
-        return Chances(rows, together[:, 0], together[:, 1], together[:, 2] if grouped else None, features)
+        return Chances(rows, together[:, 0], together[:, 1], None if own.groups is None else together[:, 2], features)
 
     def own(self, offer: Offer) -> np.ndarray:
         """Of the winners, those of this rank: positions among the chances that it brought."""
@@ -114,7 +114,7 @@ class Exchange:
                 )
 
 
-def layouts(columns: dict[Key, Column]) -> list[list[Any]]:
+def layouts(columns: Mapping[Key, Column]) -> list[list[Any]]:
     """New columns as JSON: [kind, name, shape, dtype]."""
     return [[kind, name, list(column.shape), dtype_name(column.dtype)] for (kind, name), column in columns.items()]
 

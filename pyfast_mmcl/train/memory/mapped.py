@@ -65,6 +65,16 @@ class Mapped:
         mine = self.grow(key, part, None, len(column), tuple(column.shape[1:]), column.dtype)
         return mine.copy_(column)
 
+    def replace(self, key: Key, part: str, column: Tensor) -> Tensor:
+        was = self._files.pop((key, part))  # states refer to the old file
+        try:
+            mine = self.adopt(key, part, column)
+        except InputError:
+            self._files[key, part] = was
+            raise
+        self._written = True
+        return mine
+
     def take(self, column: Tensor, slots: Tensor, device: torch.device) -> Tensor:
         return column.index_select(0, slots).to(device)
 

@@ -185,6 +185,20 @@ class Memory:
             update_together(self._wire, self._rows, ids, extras)
         return torch.from_numpy(self._rows.table.places(ids) >= 0)
 
+    def widen(self, name: str, width: int) -> None:
+        """Give the rows of the extra ``name`` [M, …, C] ``width`` ≥ C entries in their last axis, zeros behind.
+
+        For logits of a head that has grown. Rows become larger, and a budget in bytes then holds fewer. Over several
+        processes all of them call it.
+        """
+        rows = self._rows
+        wider = rows.store.wider(name, whole_number("width", width))
+        size = rows.row_bytes_of(rows.store) - rows.store.extra(name).row_bytes + wider.row_bytes
+        capacity = rows.capacity_of(size)
+        rows.store.widen(wider)
+        if len(rows) > capacity:
+            rows.shrink(capacity)
+
     def state_dict(self) -> dict[str, Any]:
         """Settings, and the rows as they are stored (codes and scales), in order.
 
@@ -225,6 +239,6 @@ class Memory:
 def _make_storage(storage: str, device: torch.device, folder: str | Path | None) -> Storage:
     if (storage == "memmap") != (folder is not None):
         raise InputError("memory: storage 'memmap' and a folder go together; give both or neither.")
-    if storage == "memmap":
+    if folder is not None:
         return Mapped(Path(folder))
     return Pinned() if storage == "pinned" else OnDevice(device)

@@ -82,6 +82,13 @@ def chances(
     return Chances(some, index[some], keys[some], None if groups is None else groups[some])
 
 
+def no_chances(policy: Policy | KeyPolicy) -> Chances:
+    """What a batch of no rows gives."""
+    none = np.zeros(0, dtype=np.int64)
+    groups = none if getattr(policy, "grouped", False) else None
+    return Chances(none, none, none, groups, torch.zeros(0, 0) if getattr(policy, "whole", False) else None)
+
+
 def decide(policy: KeyPolicy, table: Table, given: Chances, capacity: int) -> Offer | None:
     """Which rows enter and which stay; None where nothing changes."""
     if len(given.rows) and not policy.arrival:
@@ -120,6 +127,7 @@ def _ranked(policy: KeyPolicy, given: Chances, capacity: int) -> Chances:
     """Rows that are ranked together: each id once, and the keys of the policy."""
     first = np.sort(np.unique(given.index, return_index=True)[1])
     given = _some(given, first)
+    assert given.groups is not None and given.features is not None  # policies that rank together have both
     index, groups = torch.from_numpy(given.index), torch.from_numpy(given.groups)
     return replace(given, keys=numbers(policy.rank_together(given.features, index, groups, capacity)), features=None)
 

@@ -14,7 +14,8 @@ from pyfast_mmcl.data import Batch
 from pyfast_mmcl.train.memory.columns import Column, Key
 from pyfast_mmcl.train.memory.core import Rows
 from pyfast_mmcl.train.memory.exchange import Exchange, dtype_name, layouts
-from pyfast_mmcl.train.memory.offer import Chances, as_old, chances, decide
+from pyfast_mmcl.train.memory.offer import Chances, as_old, chances, decide, no_chances
+from pyfast_mmcl.train.memory.policies import KeyPolicy
 from pyfast_mmcl.train.memory.wire import Wire
 
 _NOTHING = np.zeros(0, dtype=np.int64)
@@ -30,19 +31,21 @@ def add_together(
     greet: bool,
 ) -> None:
     """Offer the rows of all ranks; ``greet``: compare settings, which the first call does."""
-    problem, new, own = None, {}, _no_chances(memory)
+    policy = memory.policy
+    assert isinstance(policy, KeyPolicy)  # Memory takes no other over several processes
+    problem, new, own = None, {}, no_chances(policy)
     try:
         rows = as_old(batch, extras, hints)
         if len(rows):
             new = memory.store.missing(rows)
-            own = chances(memory.policy, memory.seed, memory.table, rows, hints, full=memory.full())
+            own = chances(policy, memory.seed, memory.table, rows, hints, full=memory.full())
     except InputError as error:
         problem = str(error)
     exchange = Exchange(wire, "add")
     answers = exchange.open(problem, len(own.rows), _told(new, own, greet), _settings(memory))
     new = exchange.columns(answers, memory.store)
     capacity = memory.capacity(new) if new or memory.store.columns else 0
-    offer = decide(memory.policy, memory.table, exchange.chances(own, answers), capacity)
+    offer = decide(policy, memory.table, exchange.chances(own, answers), capacity)
     encoded, slots = None, _NOTHING
     try:
         if offer is None:
@@ -89,12 +92,6 @@ def update_together(wire: Wire, memory: Rows, ids: np.ndarray, extras: Mapping[s
         own = values[name] if len(ids) else torch.zeros((0, *column.shape), dtype=column.dtype)
         together[name] = wire.gather_rows(own, exchange.counts).to(device)
     memory.rewrite(all_ids, together)
-
-
-def _no_chances(memory: Rows) -> Chances:
-    groups = _NOTHING if memory.grouped else None
-    features = torch.zeros(0, 0) if memory.policy.whole else None
-    return Chances(_NOTHING, _NOTHING, _NOTHING, groups, features)
 
 
 def _told(new: Mapping[Key, Column], own: Chances, greet: bool) -> dict[str, Any]:

@@ -26,6 +26,9 @@ class Storage(Protocol):
     def fresh(self) -> Storage:
         """The same kind of storage for other rows."""
 
+    def replace(self, key: tuple[str, str], part: str, column: Tensor) -> Tensor:
+        """As ``adopt``, for a column that takes the place of one of its name."""
+
     def wrote(self, slots: Tensor) -> None:
         """Told after rows have been written."""
 
@@ -55,6 +58,9 @@ class OnDevice:
 
     def fresh(self) -> Storage:
         return self
+
+    def replace(self, key: tuple[str, str], part: str, column: Tensor) -> Tensor:
+        return self.adopt(key, part, column)
 
     def wrote(self, slots: Tensor) -> None:
         """Nothing: the rows lie where they are."""

@@ -96,11 +96,11 @@ class Table:
         self.slots = np.concatenate([self.slots, place])[offer.kept]
         self._changed()
 
-    def rekey(self, policy: KeyPolicy, places: np.ndarray, keys: np.ndarray) -> None:
-        """New keys for some of the rows held."""
+    def rekey(self, reorder: bool, places: np.ndarray, keys: np.ndarray) -> None:
+        """New keys for some of the rows held; ``reorder``: they decide the order."""
         self.keys = self.keys.copy()
         self.keys[places] = keys
-        if policy.sorted_by == "key":
+        if reorder:
             order = np.lexsort((self.index, ~self.keys))
             self.index, self.keys, self.slots = self.index[order], self.keys[order], self.slots[order]
             self._changed()
@@ -108,7 +108,7 @@ class Table:
 
     def load(self, policy: object, state: dict[str, Any]) -> None:
         """Hold the rows of a state in slots 0, 1, …. Raises CheckpointError when they are not what a table gives."""
-        columns = {name: state.get(name) for name in ("index", "keys", "groups") if name in state}
+        columns = {name: state[name] for name in ("index", "keys", "groups") if name in state}
         rows = len(columns["index"])
         for name, x in columns.items():
             if not isinstance(x, Tensor) or x.dtype != torch.int64 or x.shape != (rows,):
