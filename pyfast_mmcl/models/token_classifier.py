@@ -13,7 +13,7 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.models.heads import ClassifierHead
 from pyfast_mmcl.models.output import Output
 from pyfast_mmcl.models.prototypes import PrototypeTokens
-from pyfast_mmcl.models.tokens import TextTokens, tokens_for
+from pyfast_mmcl.models.tokens import TextTokens, Tokens, tokens_for
 
 if TYPE_CHECKING:
     from pyfast_mmcl.models.protocols import Rows
@@ -51,7 +51,7 @@ class Attention(nn.Module):
 class TokenClassifier(nn.Module):
     """encoder: H = attention over the tokens of all modalities; decoder: one answer token looks at [H; prototypes].
 
-    tokenizers  {modality: module [B, …] → [B, S, D] with ``counting``} (``models.tokens``)
+    tokenizers  {modality: ``models.tokens.Tokens``, [B, …] → [B, S, D]}
     n_types     types of question that a prototype is kept for: the number of tasks
     question    modalities that pose the question; the others are what is looked at. Default: those of token ids, else
                 the second half. A single modality is both.
@@ -75,6 +75,11 @@ class TokenClassifier(nn.Module):
         super().__init__()
         if width % _ATTENTION_HEADS:
             raise InputError(f"width: expected a multiple of {_ATTENTION_HEADS}, the attention heads, got {width}.")
+        for name, tokenizer in tokenizers.items():
+            if not isinstance(tokenizer, Tokens):
+                raise InputError(
+                    f"tokenizer of {name!r}: expected a models.tokens.Tokens, got {type(tokenizer).__name__}."
+                )
         self.question = tuple(_posing(tokenizers) if question is None else question)
         if not self.question or set(self.question) - set(tokenizers):
             raise InputError(f"question: expected modalities among {sorted(tokenizers)}, got {list(self.question)}.")
@@ -110,9 +115,11 @@ class TokenClassifier(nn.Module):
             raise InputError(f"model: expected modalities among {sorted(self.tokenizers)}, got {sorted(batch.inputs)}.")
         tokens, counting, names = [], [], []
         for name, x in batch.inputs.items():
-            found = self.tokenizers[name](x) + self.kinds[name]
+            tokenizer = self.tokenizers[name]
+            assert isinstance(tokenizer, Tokens)
+            found = tokenizer(x) + self.kinds[name]
             tokens.append(found)
-            counting.append(self.tokenizers[name].counting(x, found) & batch.present[name].unsqueeze(1))
+            counting.append(tokenizer.counting(x, found) & batch.present[name].unsqueeze(1))
             names += [name] * found.shape[1]
         h, counts = torch.cat(tokens, 1), torch.cat(counting, 1)
         h = self.encoder(h, h, counts)

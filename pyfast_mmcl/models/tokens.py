@@ -12,15 +12,15 @@ _GRID = 4
 _STEPS = 8
 
 
-class _Tokens(nn.Module):
-    """What the tokenizers share: tokens that all count, unless the tokenizer knows better."""
+class Tokens(nn.Module):
+    """A tokenizer [B, …] → [B, S, D]. All its tokens count, unless it knows better."""
 
     def counting(self, x: Tensor, tokens: Tensor) -> Tensor:
         """bool [B, S]: which tokens stand for something."""
         return torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
-class ImageTokens(_Tokens):
+class ImageTokens(Tokens):
     """Two 3×3 convolutions pooled to a 4×4 grid of tokens: [B, channels, H, W] → [B, 16, D]."""
 
     def __init__(self, channels: int, width: int) -> None:
@@ -40,7 +40,7 @@ class ImageTokens(_Tokens):
         return self.linear(self.layers(x.to(self.positions.dtype)).mT) + self.positions
 
 
-class SeriesTokens(_Tokens):
+class SeriesTokens(Tokens):
     """A series in 8 pieces, one token each: [B, channels, L] → [B, 8, D], every piece flattened through one layer."""
 
     def __init__(self, channels: int, length: int, width: int) -> None:
@@ -55,7 +55,7 @@ class SeriesTokens(_Tokens):
         return self.linear(pieces) + self.positions
 
 
-class TextTokens(_Tokens):
+class TextTokens(Tokens):
     """Embeddings of token ids and their places: [B, S] (0 pads and does not count) → [B, S, D]."""
 
     def __init__(self, vocabulary: int, length: int, width: int) -> None:
@@ -70,7 +70,7 @@ class TextTokens(_Tokens):
         return x != 0
 
 
-class VectorTokens(_Tokens):
+class VectorTokens(Tokens):
     """A vector as one token: [B, D'] → [B, 1, D]."""
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -81,7 +81,7 @@ class VectorTokens(_Tokens):
         return self.linear(x.flatten(1).to(self.linear.weight.dtype)).unsqueeze(1)
 
 
-def tokens_for(name: str, column: Tensor, width: int, *, vocabulary: int | None = None) -> _Tokens:
+def tokens_for(name: str, column: Tensor, width: int, *, vocabulary: int | None = None) -> Tokens:
     """The tokenizer that fits rows like ``column``: ids [B, S] are text, [B, c, H, W] images, [B, c, L] series.
 
     vocabulary: number of token ids; needed for text. Raises InputError for rows that no tokenizer takes.

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from pyfast_mmcl._errors import InputError, unknown_name, whole_number
 from pyfast_mmcl.data import Batch, Task, cat
-from pyfast_mmcl.train.memory import Memory, Policy
+from pyfast_mmcl.train.memory import KeyPolicy, Memory, Policy
 from pyfast_mmcl.train.part import Part
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Replay(Part):
     rows      rows of a draw; None draws as many as there are fresh ones
     draws     independent draws per step, equally large, one behind the other in the batch (``memory_rows``); with 0 the
               memory is only filled
-    policy    which rows the memory keeps (name in POLICIES or an object with the methods of Policy)
+    policy    which rows the memory keeps (name in POLICIES, a KeyPolicy, or an object with the methods of Policy)
     memory    further arguments of Memory
     """
 
@@ -64,7 +64,7 @@ class Replay(Part):
         *,
         rows: int | None = None,
         draws: int = 1,
-        policy: str | Policy = "reservoir",
+        policy: str | Policy | KeyPolicy = "reservoir",
         **memory: Any,
     ) -> None:
         self.rows = None if rows is None else whole_number("replay rows", rows)

@@ -30,17 +30,18 @@ class Teacher:
 
     def model(self, like: nn.Module) -> nn.Module:
         """The frozen copy; ``like`` is a model of the same structure. Raises InputError when there is none."""
-        if self._model is None:
-            if self._weights is None:
-                raise InputError("teacher: there is none yet; it is the model of an earlier task.")
-            weights = self._weights
-            self.take(like)
-            # The model may have grown since, a head by new rows; the copy has the shapes it was taken with.
-            for name, x in self._model.state_dict(keep_vars=True).items():
-                if name in weights and x.shape != weights[name].shape:
-                    x.data = x.new_zeros(weights[name].shape)
-            self._model.load_state_dict(weights)
-        return self._model
+        if self._model is not None:
+            return self._model
+        if self._weights is None:
+            raise InputError("teacher: there is none yet; it is the model of an earlier task.")
+        copied = copy.deepcopy(like).eval().requires_grad_(False)
+        # The model may have grown since, a head by new rows; the copy has the shapes it was taken with.
+        for name, x in copied.state_dict(keep_vars=True).items():
+            if name in self._weights and x.shape != self._weights[name].shape:
+                x.data = x.new_zeros(self._weights[name].shape)
+        copied.load_state_dict(self._weights)
+        self._model, self._weights = copied, None
+        return copied
 
     @torch.no_grad()
     def __call__(self, batch: Batch, like: nn.Module) -> Output:

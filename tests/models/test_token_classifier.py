@@ -111,6 +111,8 @@ def test_choices_that_do_not_fit_are_refused():
         TokenClassifier.for_rows({"vector": COLUMNS["vector"]}, 7, width=30)
     with raises_sentence(InputError, "question", "smell"):
         TokenClassifier(dict(model().tokenizers), 7, question=["smell"], width=32)
+    with raises_sentence(InputError, "tokenizer", "vector", "Linear"):
+        TokenClassifier({"vector": torch.nn.Linear(5, 32)}, 7, width=32)
     with raises_sentence(InputError, "text", "vocabulary="):
         tokens_for("text", COLUMNS["text"], 32)
     with raises_sentence(InputError, "vector"):

@@ -143,6 +143,7 @@ def is_pair(v: Tensor, t: Tensor) -> Tensor:
 def scale_of(model: nn.Module) -> Tensor:
     """s = exp(logit_scale), at most 100; past it the gradient passes, so that the scale can come back."""
     x = model.logit_scale
+    assert isinstance(x, Tensor)
     return (x - (x - _MAX_LOG_SCALE).clamp(min=0).detach()).exp()
 
 

@@ -48,7 +48,8 @@ class MovingPrototypes(Part):
             )
 
     def after_step(self, learner: Learner, batch: Batch, out: Output) -> None:
-        tokens: PrototypeTokens = learner.model.prototypes
+        tokens = learner.model.prototypes
+        assert isinstance(tokens, PrototypeTokens)
         for name in ("question", "vision"):
             if name not in out.modalities:
                 raise InputError(f"vqacl: expected the model to give the mean {name} tokens in Output.modalities.")
