@@ -1,10 +1,22 @@
-"""The default model fits the stream and depends on the seed alone."""
+"""The default model fits stream and method and depends on the seed alone."""
 
 import torch
 
+from pyfast_mmcl._errors import UnknownNameError
 from pyfast_mmcl.data import Records, Stream, digits_stream
-from pyfast_mmcl.models import ImageEncoder, TextEncoder, VectorEncoder
-from pyfast_mmcl.train import default_model, run_continual
+from pyfast_mmcl.models import (
+    DualEncoder,
+    ImageEncoder,
+    ModalityHeads,
+    MultimodalClassifier,
+    TextEncoder,
+    TokenClassifier,
+    VectorEncoder,
+)
+from pyfast_mmcl.train import default_model, recipe, run_continual
+from pyfast_mmcl.train.parts import CrossEntropy
+from pyfast_mmcl.train.registry import get_recipe
+from tests.check import raises_sentence
 
 
 def flat(model):
@@ -34,3 +46,20 @@ def test_a_model_given_is_the_one_that_is_trained():
     before = flat(model)
     history = run_continual("finetune", stream, model=model, epochs=1, optimizer="sgd", device="cpu", progress=False)
     assert not torch.equal(flat(model), before) and history.finished
+
+
+def test_the_default_model_is_of_the_kind_that_the_method_needs():
+    stream = digits_stream(n_tasks=2)
+    kinds = {"er": MultimodalClassifier, "samm": ModalityHeads, "kdr": DualEncoder, "vqacl": TokenClassifier}
+    for method, kind in kinds.items():
+        assert type(default_model(stream, method)) is kind
+        assert type(default_model(stream, get_recipe(method))) is kind
+    assert type(default_model(stream)) is type(default_model(stream, [CrossEntropy()])) is MultimodalClassifier
+    assert len(default_model(stream, "vqacl").prototypes.question.known) == 2
+    with raises_sentence(UnknownNameError, "method", "sam"):
+        default_model(stream, "sam")
+
+
+def test_a_recipe_names_a_kind_of_model_that_there_is():
+    with raises_sentence(UnknownNameError, "kind of model", "dual encoder"):
+        recipe(family="replay", paper="", model="dual-encoder")
