@@ -58,6 +58,18 @@ def test_contents_are_the_merge_of_all_offers(backend, grouped, weighted, ids, c
         assert reservoir.groups[order].tolist() == (index.remainder(4) - 1).tolist()
 
 
+def test_groups_row_by_row(backend):
+    # Every row meets a full memory whose groups are uneven: one may grow while another shrinks.
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        groups = torch.randint(3, (25,), generator=generator) * torch.randint(2, (25,), generator=generator)
+        reservoir, memory, ids = Reservoir(6, seed=seed, backend=backend), {}, torch.arange(25)
+        for row in range(25):
+            offer_and_write(reservoir, memory, ids[row : row + 1], groups=groups[row : row + 1])
+        kept = merge_reservoir(reservoir_keys(seed, ids), ids, 6, groups=groups)
+        assert reservoir.index[reservoir.order()].tolist() == kept.tolist()
+
+
 def test_a_long_stream(backend):
     reservoir, memory, ids = Reservoir(500, seed=1, backend=backend), {}, torch.randperm(60_000)
     entered = 0
