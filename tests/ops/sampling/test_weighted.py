@@ -8,6 +8,7 @@ import torch
 
 from pyfast_mmcl.ops.sampling import merge_reservoir, reservoir_keys, weighted_keys
 from pyfast_mmcl.ops.sampling.keys import _mix
+from pyfast_mmcl.ops.sampling.weighted import weighted_keys_reference
 from tests.check import assert_same_bits
 from tests.ops.sampling.test_uniform import scalar_log
 from tests.ops.sampling.truth import assert_frequencies, splitmix_key, subset_probabilities
@@ -42,6 +43,12 @@ def test_keys_are_the_definition_bit_for_bit():
     u = [((splitmix_key(_mix(7), i) % 2**64 >> 12) + 0.5) * 2.0**-52 for i in ids]
     ours = weighted_keys(7, torch.tensor(ids), torch.tensor(w, dtype=torch.float64))
     assert ours.dtype == torch.float64 and ours.tolist() == [scalar_log(a) / b for a, b in zip(u, w, strict=True)]
+
+
+def test_the_keys_of_the_reference_are_the_same_bits():
+    ids, w = torch.randint(-(2**62), 2**62, (5000,)), torch.rand(5000, dtype=torch.float64) ** 9
+    w[::17] = 0
+    assert_same_bits(weighted_keys(-3, ids, w), weighted_keys_reference(-3, ids, w))
 
 
 def test_shards_merge_to_the_whole():
