@@ -28,6 +28,7 @@ class Call:
     targets: list[Shared]
     plan: Plan
     samples: int = 0
+    tensors: list[Tensor] = field(default_factory=list)  # those among the arguments, in order
     _versions: list[int] = field(default_factory=list)
 
     @property
@@ -35,13 +36,9 @@ class Call:
         """The function's own name."""
         return getattr(self.function, "__name__", str(self.function))
 
-    @property
-    def tensors(self) -> list[Tensor]:
-        """The tensors among the arguments, in order."""
-        return list(tensors_in((self.args, self.kwargs)))
-
     def freeze(self) -> None:
         """Remember the state of the arguments, which are read again in the backward pass."""
+        self.tensors = tensors_in((self.args, self.kwargs))
         self._versions = [t._version for t in self.tensors]
 
     def check_unchanged(self) -> None:
@@ -54,7 +51,7 @@ class Call:
 
     def release(self) -> None:
         """Let go of the arguments: no further pass will ask for them."""
-        self.args, self.kwargs, self.targets = (), {}, []
+        self.args, self.kwargs, self.targets, self.tensors = (), {}, [], []
 
     def bind(self, *names: str) -> list[Any]:
         """The arguments by position or by these names; None for those that were not given."""

@@ -52,16 +52,19 @@ class Capture(TorchFunctionMode):
         self.mixed: list[str] = []
         # whether rows were picked by their data: as many as the data says, or in another order
         self.selected, self.moved = False, False
+        # the parameters that were read
+        self.touched: set[str] = set()
         # rounding of the coarsest numbers in use
         self.coarsest = 0.0
         some = next(iter(params.values()), None)
         self.anchor = torch.zeros((), device=None if some is None else some.device, requires_grad=True)
+        self._traced = traced
         self._plan, self._on_grad, self._uses = plan, on_grad, Counter[str]()
 
     def __torch_function__(self, function: Callable, kinds: Any, args: tuple = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        tensors = list(tensors_in((args, kwargs)))
-        targets = list(dict.fromkeys(s for t in tensors if (s := self.shared.find(t)) is not None))
+        tensors = tensors_in((args, kwargs) if kwargs else args)
+        targets = self.shared.among(tensors)
         if not targets or not torch.is_grad_enabled():
             if getattr(function, "__name__", "") in WATCHED:
                 self._note_rows(function.__name__, args)
@@ -70,6 +73,7 @@ class Capture(TorchFunctionMode):
             with self:
                 return body(function)(*args, **kwargs)
         key = self._key(function, targets)
+        self.touched.update(name for s in targets for name in s.leaves)
         alone = all(self.shared.find(t) is not None for t in tensors)
         shared = self._plan.is_shared(key, alone)
         refuse_writes(key, function, shared, self.shared.find(args[0]) is None if args else True, kwargs)
@@ -82,14 +86,21 @@ class Capture(TorchFunctionMode):
         call = Call(key, function, args, kwargs, targets, self._plan)
         if call.name in OVERWRITING:
             call.args = (args[0].detach().clone(), *args[1:])
-        result = function(*replace(args, self._constant), **replace(kwargs, self._constant))
+        if self._traced:
+            args, kwargs = replace(args, self._constant), replace(kwargs, self._constant)
+        result = function(*args, **kwargs)
+        if any(t.is_complex() for t in tensors_in(result)):
+            raise InputError(
+                f"{key}: a parameter meets complex numbers here, whose gradients are not followed; write the product "
+                "with real numbers, or leave it out with params=."
+            )
         self._see(key, tensors, result, False)
         return self._tap(call, result, tensors)
 
     def _note_rows(self, name: str, args: tuple) -> None:
         """Whether rows are picked by the data: `Owners` then makes sure whose they are."""
         if name == "__getitem__":
-            index = list(tensors_in((args[1],)))
+            index = tensors_in((args[1],))
             masks = any(t.dtype in (torch.bool, torch.uint8) for t in index)
             self.selected, self.moved = self.selected or masks, self.moved or bool(index)
         elif name in MOVING:
@@ -107,7 +118,9 @@ class Capture(TorchFunctionMode):
         return x.detach() if self.shared.find(x) is not None and x.requires_grad else x
 
     def _see(self, key: str, tensors: list[Tensor], result: Any, shared: bool) -> None:
-        results = list(tensors_in(result))
+        if not self._traced:
+            return
+        results = tensors_in(result)
         for t in results:
             if t.is_floating_point():
                 self.coarsest = max(self.coarsest, torch.finfo(t.dtype).eps)
@@ -117,7 +130,7 @@ class Capture(TorchFunctionMode):
     def _tap(self, call: Call, result: Any, tensors: list[Tensor]) -> Any:
         """``result`` with a hook on every floating tensor; one that needs no gradient yet becomes the graph's start."""
         inputs = {id(t) for t in tensors}
-        several = len(list(tensors_in(result))) > 1
+        several = not isinstance(result, Tensor) and len(tensors_in(result)) > 1
         tapped: list[Tensor] = []
 
         def tap(x: Any) -> Any:

@@ -41,6 +41,11 @@ class Collector(ABC):
     def begin(self, shared: SharedTensors, calls: list[Call]) -> None:
         """Settle, from all uses of the forward pass, who may be taken at once."""
         self._shared = shared
+        targets = [s for call in calls for s in call.targets]
+        names = [name for s in targets for name in s.leaves]
+        if len(set(names)) == len(names) and all(s.region is not None for s in targets):
+            self._at_once = {id(s) for s in targets}  # the usual case: every parameter is read once
+            return
         uses = Counter(s for call in calls for s in call.targets)
         by_leaf = defaultdict(list)
         for s in uses:

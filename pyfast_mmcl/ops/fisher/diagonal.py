@@ -93,7 +93,7 @@ class Draws:
     """The seeds of the backward passes of each batch; remembers how many samples went by."""
 
     def __init__(self, labels: str, objective: Loss, seed: int, process_group: Any) -> None:
-        self.seen = 0
+        self.seen, self.own_loss = 0, objective not in (cross_entropy, norm2)
         self._labels, self._objective, self._seed = labels, objective, seed
         self._rank = 0 if process_group is None else dist.get_rank(process_group)
         self._world = 1 if process_group is None else dist.get_world_size(process_group)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,20 @@ from .collect import Collector
 from .graph import backward, leaves
 from .plan import Plan
 from .rules import contributions
+from .shared import tensors_in
 
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
-# (outputs, target, batch) → pairs (losses [B], weights [B]), one backward pass each
-Seeds = Callable[[Any, Any, Any], Iterator[tuple[Tensor, Tensor]]]
+
+
+class Seeds(Protocol):
+    """(outputs, target, batch) → pairs (losses [B], weights [B]), one backward pass each.
+
+    own_loss: whether the loss is the caller's own and may read parameters.
+    """
+
+    own_loss: bool
+
+    def __call__(self, outputs: Any, target: Any, batch: Any) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
 class Engine:
@@ -83,8 +94,12 @@ class Engine:
 
     def trace(self, batch: Any, capture: Any) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
         """The outputs and the losses with their weights, seen by ``capture``."""
-        with torch.enable_grad(), capture:
-            outputs, target = self._forward(self.model, batch)
+        with torch.enable_grad(), uncompiled():
+            with capture:
+                outputs, target = self._forward(self.model, batch)
+                if self._seeds.own_loss or (isinstance(capture, Capture) and capture.shared.among(tensors_in(outputs))):
+                    return outputs, list(self._seeds(outputs, target, batch))
+            # losses that read outputs alone need not be watched
             return outputs, list(self._seeds(outputs, target, batch))
 
 
@@ -103,10 +118,20 @@ class _Taking:
             call.release()
 
 
+def uncompiled() -> contextlib.AbstractContextManager:
+    """Models of torch.compile run as they were written: compiled code hides its layers."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """No parameter requires a gradient inside."""
     wanted = [p for p in model.parameters() if p.requires_grad]
+    if any(not p.is_leaf for p in wanted):
+        raise InputError(
+            "model: some of its parameters are computed from other tensors (scripted modules after .to() or "
+            ".double()); convert the plain module first."
+        )
     for p in wanted:
         p.requires_grad_(False)
     try:
@@ -137,7 +162,7 @@ def choose_params(model: nn.Module, params: Any) -> dict[str, Tensor]:
             "inference mode records nothing to take gradients of; call this outside torch.inference_mode()."
         )
     if params is None:
-        return {name: p for name, p in named.items() if p.requires_grad}
+        return _real({name: p for name, p in named.items() if p.requires_grad})
     names = {id(p): name for name, p in named.items()}
     chosen: dict[str, Tensor] = {}
     for item in [params] if isinstance(params, (str, Tensor)) else params:
@@ -149,7 +174,17 @@ def choose_params(model: nn.Module, params: Any) -> dict[str, Tensor]:
         if name not in named:
             raise unknown_name("parameter", name, named)
         chosen[name] = named[name]
-    return chosen
+    return _real(chosen)
+
+
+def _real(params: dict[str, Tensor]) -> dict[str, Tensor]:
+    for name, p in params.items():
+        if not p.is_floating_point():
+            raise InputError(
+                f"{name}: expected a parameter of real floating-point numbers, got {p.dtype}; hold complex numbers as "
+                "pairs of real ones, or leave it out with params=."
+            )
+    return params
 
 
 def refuse_batch_statistics(model: nn.Module) -> None:

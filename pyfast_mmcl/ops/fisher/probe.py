@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..._errors import InputError
 from .accumulate import SquareSums
-from .alone import Witness, mixed, not_finite
+from .alone import Witness, mixed, not_finite, picked
 from .calls import Call
 from .capture import Capture
 from .engine import Engine, frozen, thawed
@@ -49,6 +49,7 @@ def probe(engine: Engine, batch: Any) -> None:
     pair, copies = take_rows(batch, rows), take_rows(batch, [0] * COPIES)
     for _ in range(LOOKS):
         with _look(engine, pair, PAIR) as first, _look(engine, copies, COPIES, freeze=True) as second:
+            _check_touched(first.capture.touched ^ second.capture.touched)
             if engine.plan.learn(first.capture.shapes, PAIR, second.capture.shapes, COPIES):
                 continue
             if engine.plan.ambiguous:
@@ -64,6 +65,15 @@ def probe(engine: Engine, batch: Any) -> None:
                 engine.witness = Witness((first.outputs, rows), (second.outputs, [0] * COPIES))
             return
     raise InputError("model: its layers change from one forward pass to the next; fix their order and number.")
+
+
+def _check_touched(names: set[str]) -> None:
+    """Raise InputError for parameters that only one of two forward passes has read."""
+    if names:
+        raise InputError(
+            f"{', '.join(sorted(names))}: read in one forward pass and not in another (a value kept from an earlier "
+            "pass, a layer that depends on the data); clear what the model caches, or leave it out with params=."
+        )
 
 
 @contextlib.contextmanager
@@ -156,7 +166,7 @@ class _Look:
                 if layout.fits(g, self._samples) and not bool(layout.rows(g, self._samples)[others].any())
             ]
             if not fitting:
-                raise mixed(call.key)
+                raise (picked if self.capture.selected else mixed)(call.key)
             plan.choose(call.key, place, fitting)
         if self._squares is not None:
             for target, part in contributions(call, grads):

@@ -7,7 +7,7 @@ for. The model itself sees detached values, so its backward pass never forms a w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,11 @@ class SharedTensors:
     def find(self, x: object) -> Shared | None:
         """The record of ``x``, or None when it is an ordinary tensor."""
         return self._found.get(id(x))
+
+    def among(self, tensors: list[Tensor]) -> list[Shared]:
+        """The records of those that are shared, each once, in order."""
+        records = [s for t in tensors if (s := self._found.get(id(t))) is not None]
+        return records if len(records) < 2 else list(dict.fromkeys(records))
 
     def found(self) -> list[Shared]:
         """All of them."""
@@ -140,13 +145,15 @@ def replace(tree: Any, change: Callable[[Any], Any]) -> Any:
     return change(tree)
 
 
-def tensors_in(tree: Any) -> Iterator[Tensor]:
+def tensors_in(tree: Any) -> list[Tensor]:
     """The tensors of nested tuples, lists and dicts, in order."""
     if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, (list, tuple)):
-        for x in tree:
-            yield from tensors_in(x)
-    elif isinstance(tree, dict):
-        for x in tree.values():
-            yield from tensors_in(x)
+        return [tree]
+    found: list[Tensor] = []
+    if isinstance(tree, (list, tuple, dict)):
+        for x in tree.values() if isinstance(tree, dict) else tree:
+            if isinstance(x, Tensor):
+                found.append(x)
+            elif isinstance(x, (list, tuple, dict)):
+                found += tensors_in(x)
+    return found

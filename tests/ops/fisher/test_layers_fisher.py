@@ -40,6 +40,17 @@ class Last(nn.Module):
         return self.head(torch.tanh(y * weights[:, None]).sum(1))
 
 
+class Two(nn.Module):
+    """A layer of two inputs (or of the first alone), then a head."""
+
+    def __init__(self, layer, both=True):
+        super().__init__()
+        self.layer, self.head, self.both = layer, nn.Linear(5, 3), both
+
+    def forward(self, a, b):
+        return self.head(torch.tanh(self.layer(a, b) if self.both else self.layer(a)))
+
+
 def classes(b):
     return torch.randint(0, 3, (b,))
 
@@ -366,11 +377,16 @@ def test_shared_prompts_through_a_network(absolute, no_fallback):
     check(Prompted(), [(torch.randn(4, 7), classes(4))], absolute=absolute)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [nn.PReLU(6), nn.ConvTranspose1d(6, 6, 2), nn.Bilinear(5, 5, 6)],
-    ids=lambda x: type(x).__name__,
-)
+class Einsum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, 6, 3))
+
+    def forward(self, x):
+        return torch.einsum("bds,hde->bhes", x, self.weight).flatten(1, 2)
+
+
+@pytest.mark.parametrize("layer", [Einsum(), nn.Bilinear(5, 5, 6)], ids=lambda x: type(x).__name__)
 def test_layers_without_closed_form_fall_back_with_a_warning(layer):
     class Wrap(nn.Module):
         def __init__(self):
@@ -378,15 +394,87 @@ def test_layers_without_closed_form_fall_back_with_a_warning(layer):
             self.inner = layer
 
         def forward(self, x):
-            if isinstance(layer, nn.Bilinear):
-                return self.inner(x.mT.contiguous(), x.mT.contiguous())
-            return self.inner(x)
+            return self.inner(x, x) if isinstance(layer, nn.Bilinear) else self.inner(x)
 
-    with pytest.warns(UserWarning, match="no closed form for .*layer.inner.weight"):
-        check(
-            Mean(Wrap(), 6),
-            [(torch.randn(4, 6, 5) if not isinstance(layer, nn.Bilinear) else torch.randn(4, 5, 6), classes(4))],
-        )
+    with pytest.warns(UserWarning, match=r"no closed form for .*layer\.inner\.weight"):
+        check(Mean(Wrap(), 6), [(torch.randn(4, 6, 5), classes(4))])
+
+
+TRANSPOSED = [
+    (nn.ConvTranspose1d(4, 6, 3), (9,)),
+    (nn.ConvTranspose1d(4, 6, 3, stride=3, padding=1, output_padding=2, groups=2, bias=False), (5,)),
+    (nn.ConvTranspose2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)), (4, 5)),
+    (nn.ConvTranspose2d(4, 4, 2, stride=2, groups=4), (3, 3)),
+    (nn.ConvTranspose3d(4, 6, (1, 2, 3), stride=(1, 2, 1), padding=(0, 1, 1)), (2, 3, 3)),
+]
+
+
+@pytest.mark.parametrize(("layer", "size"), TRANSPOSED, ids=lambda x: str(x).replace(" ", ""))
+def test_transposed_convolution(layer, size, no_fallback):
+    model, batch = Mean(layer, layer.out_channels), (torch.randn(4, 4, *size), classes(4))
+    check(model, [batch])
+    truth = loop(model, [batch])
+    for backend in ("auto", "torch"):
+        assert_fisher(fisher_diagonal(model, [batch], backend=backend), truth, rtol=1e-5)
+
+
+@pytest.mark.parametrize("slopes", [1, 6])
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 5), (4, 6, 3, 3)])
+def test_slopes_of_prelu(slopes, shape, no_fallback):
+    class Sloped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.slope = nn.PReLU(slopes)
+            nn.init.uniform_(self.slope.weight)
+
+        def forward(self, x):
+            return self.slope(x) * 2
+
+    check(Mean(Sloped(), 6), [(torch.randn(shape), classes(4))])
+
+
+def test_scaled_sum(no_fallback):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias, self.gain = nn.Parameter(torch.randn(5)), nn.Parameter(torch.randn(1, 1, 5))
+
+        def forward(self, x):
+            return x + torch.addcmul(self.bias, self.gain, x)
+
+    check(Last(Scaled(), 5), [(torch.randn(4, 6, 5), classes(4))])
+
+
+BAGS = [
+    {"mode": "sum"},
+    {"mode": "mean"},
+    {"mode": "mean", "padding_idx": 2},
+    {"mode": "sum", "include_last_offset": True},
+]
+
+
+@pytest.mark.parametrize("options", BAGS, ids=str)
+def test_embedding_bag(options, no_fallback):
+    class Bags(nn.Module):
+        def __init__(self, flat):
+            super().__init__()
+            self.bag, self.flat = nn.EmbeddingBag(7, 5, **options), flat
+
+        def forward(self, ids, weights):
+            if not self.flat:
+                return self.bag(ids, per_sample_weights=weights if options["mode"] == "sum" else None)
+            end = ids.numel() + (1 if options.get("include_last_offset") else 0)
+            return self.bag(ids.flatten(), torch.arange(0, end, ids.shape[1]))
+
+    ids = torch.tensor([[1, 1, 2, 5], [2, 2, 2, 2], [0, 5, 0, 5], [3, 4, 1, 0]])
+    for flat in (False, True)[bool(options.get("include_last_offset")) :]:
+        check(Two(Bags(flat)), [((ids, torch.rand(4, 4)), classes(4))])
+
+
+def test_the_largest_of_a_bag_is_refused():
+    bag = Two(nn.EmbeddingBag(7, 5, mode="max"), both=False)
+    with raises_sentence(InputError, "embedding_bag", "params="):
+        fisher_diagonal(bag, [((torch.randint(0, 7, (4, 3)), torch.rand(4, 3)), classes(4))])
 
 
 def test_parameter_copied_to_the_samples_one_by_one():

@@ -13,7 +13,7 @@ from pyfast_mmcl.ops.fisher import fisher_diagonal, per_sample_norms
 from pyfast_mmcl.ops.fisher.rules import RULES
 from tests.check import raises_sentence
 from tests.ops.fisher.test_refusals_fisher import Net, Product
-from tests.ops.fisher.truth import assert_fisher, check, loss_of, mlp
+from tests.ops.fisher.truth import assert_fisher, check, loop, loss_of, mlp
 
 X = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 1, 2, 1, 0, 2, 1, 1])
@@ -50,14 +50,27 @@ MIXING = {
 }
 
 
-@pytest.mark.parametrize("name", MIXING)
-@pytest.mark.parametrize("size", [3, 8])
+@pytest.mark.parametrize(
+    ("name", "size"), [(n, b) for n in MIXING for b in (3, 8) if b == 8 or n not in ("seven before", "rolled by half")]
+)
 def test_answers_that_change_with_other_rows_are_refused(name, size):
-    if size == 3 and name in ("seven before", "rolled by half"):
-        pytest.skip("the batch has three samples")
     for measure in (lambda *a: fisher_diagonal(a[0], [a[1]]), per_sample_norms):
         with pytest.raises(InputError, match="other samples"):
             measure(Net(MIXING[name], 1), (X[:size], Y[:size]))
+
+
+@pytest.mark.parametrize("mask", [float("-inf"), -1e9])
+def test_masked_classes_hide_no_mixing(mask):
+    def masked(rolled):
+        def forward(model, batch):
+            out = model(batch[0] + torch.roll(batch[0], 2, 0) if rolled else batch[0])
+            return torch.cat([out, torch.full_like(out[:, :1], mask)], 1), batch[1]
+
+        return forward
+
+    check(mlp(6, 5, 3), [(X, Y)], forward=masked(False))
+    with pytest.raises(InputError, match="other samples"):
+        fisher_diagonal(mlp(6, 5, 3), [(X, Y)], forward=masked(True))
 
 
 def test_mixing_is_seen_when_the_first_batches_are_too_small_to_show_it():
@@ -208,3 +221,46 @@ def test_outputs_in_a_dict(key):
     assert_fisher({n.removeprefix("net."): f for n, f in ours.items()}, expected, rtol=1e-5)
     with raises_sentence(InputError, "logits", "dict", "loss="):
         fisher_diagonal(model, [(X, Y)], forward=lambda m, b: (m(b[0]), b[1]))
+
+
+def test_a_value_kept_from_an_earlier_pass_is_named():
+    class Cached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.p, self.kept = mlp(6, 5, 3), nn.Parameter(torch.randn(6)), None
+
+        def forward(self, x):
+            if self.kept is None:
+                self.kept = self.p.exp()
+            return self.net(x * self.kept)
+
+    with raises_sentence(InputError, "p: read in one forward pass", "caches", "params="):
+        fisher_diagonal(Cached(), [(X, Y)])
+
+
+def test_complex_numbers_are_refused():
+    class Spectral(nn.Module):
+        def __init__(self, kind):
+            super().__init__()
+            self.w, self.head = nn.Parameter(torch.randn(4, 2)), nn.Linear(6, 3)
+            if kind == "complex":
+                self.w = nn.Parameter(torch.view_as_complex(self.w.detach()))
+
+        def forward(self, x):
+            w = self.w if self.w.is_complex() else torch.view_as_complex(self.w)
+            return self.head(torch.fft.irfft(torch.fft.rfft(x) * w, n=6))
+
+    with raises_sentence(InputError, "w: expected a parameter of real", "complex64"):
+        fisher_diagonal(Spectral("complex"), [(X, Y)])
+    with raises_sentence(InputError, "complex numbers", "params="):
+        fisher_diagonal(Spectral("pairs"), [(X, Y)])
+    model = Spectral("pairs")
+    expected = loop(model, [(X, Y)])
+    ours = fisher_diagonal(model, [(X, Y)], params=["head.weight"])
+    assert_fisher(ours, {"head.weight": expected["head.weight"]}, rtol=1e-4)
+
+
+def test_a_compiled_model_runs_as_it_was_written():
+    model = mlp(6, 5, 3).double()
+    ours = fisher_diagonal(torch.compile(model, backend="eager"), [(X.double(), Y)])
+    assert_fisher({n.removeprefix("_orig_mod."): f for n, f in ours.items()}, loop(model, [(X, Y)]))

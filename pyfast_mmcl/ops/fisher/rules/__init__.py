@@ -21,9 +21,9 @@ from torch import Tensor
 from ..calls import Call
 from ..contributions import Contribution
 from ..shared import Shared
-from .conv import convolution
-from .elementwise import IN_PLACE, broadcast, repeat
-from .embedding import embedding
+from .conv import convolution, transposed_convolution
+from .elementwise import IN_PLACE, broadcast, prelu, repeat
+from .embedding import embedding, embedding_bag
 from .fallback import fallback
 from .linear import addmm, linear, matmul
 from .norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
@@ -38,14 +38,17 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("matmul", "__matmul__", "mm"), matmul),
     "addmm": addmm,
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), convolution),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), transposed_convolution),
     "layer_norm": layer_norm,
     "rms_norm": rms_norm,
     "group_norm": group_norm,
     "instance_norm": instance_norm,
     "batch_norm": batch_norm,
     "embedding": embedding,
+    "embedding_bag": embedding_bag,
+    "prelu": prelu,
     **dict.fromkeys(("add", "__radd__", "sub", "__rsub__", "rsub", "mul", "__rmul__", "div", "true_divide"), broadcast),
-    **dict.fromkeys(("__truediv__", "pow", "lerp", "where", "maximum", "minimum", *IN_PLACE), broadcast),
+    **dict.fromkeys(("__truediv__", "pow", "lerp", "where", "maximum", "minimum", "addcmul", *IN_PLACE), broadcast),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), broadcast),
     **dict.fromkeys(("repeat", "tile"), repeat),
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), recurrent),

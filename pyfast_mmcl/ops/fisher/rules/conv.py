@@ -167,6 +167,28 @@ def convolution(call: Call, grads: list[Tensor]) -> Parts | None:
     return parts
 
 
+def transposed_convolution(call: Call, grads: list[Tensor]) -> Parts | None:
+    """conv_transpose1d, 2d and 3d: a convolution of the output's gradient, whose result is the input."""
+    names = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+    x, weight, bias, stride, padding, _, groups, dilation = call.bind(*names)
+    if x.ndim != weight.ndim or call.target(x) is not None:
+        return None
+    g, rows = call.out_rows(grads[0]), call.rows(x)
+    if rows is None:
+        return None
+    parts: Parts = []
+    if (target := call.target(weight)) is not None:
+        n = weight.ndim - 2
+        dilation = _each(dilation, n, 1)
+        sides = _sides(0 if padding is None else padding, weight.shape[2:], dilation)
+        conv = Geometry(weight.shape, _each(stride, n, 1), sides, dilation, groups or 1)
+        parts.append((target, Patches(rows, g, conv)))
+    if bias is not None and (target := call.target(bias)) is not None:
+        wide = g if g.dtype == torch.float64 else g.float()
+        parts.append((target, Dense(wide.sum([1, *range(3, g.ndim)]))))
+    return parts
+
+
 def _each(value: Any, n: int, default: int) -> tuple[int, ...]:
     if value is None:
         return (default,) * n

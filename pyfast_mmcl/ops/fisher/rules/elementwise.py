@@ -49,6 +49,18 @@ def broadcast(call: Call, grads: list[Tensor]) -> Parts | None:
     ]
 
 
+def prelu(call: Call, grads: list[Tensor]) -> Parts | None:
+    """The slope of the negative side, one for all or one per channel [N, C, …]."""
+    x, weight = call.bind("input", "weight")
+    target = call.target(weight)
+    if target is None or call.target(x) is not None or x.ndim < 2:
+        return None
+    layout = call.out_layout(grads[0])
+    rows = layout.rows(grads[0] * x.detach().clamp_max(0), call.samples)
+    kept = () if weight.numel() == 1 else (2,)
+    return [(target, Dense(rows.sum([d for d in range(1, rows.ndim) if d not in kept]).reshape(-1, *weight.shape)))]
+
+
 def repeat(call: Call, grads: list[Tensor]) -> Parts | None:
     """`repeat` and `tile` along the batch: the copies of a sample add."""
     (target,) = call.targets

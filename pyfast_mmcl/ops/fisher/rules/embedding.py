@@ -69,3 +69,31 @@ def embedding(call: Call, grads: list[Tensor]) -> Parts | None:
     g = call.out_rows(grads[0])
     part = Lookup(rows.flatten(1), g.reshape(len(g), -1, g.shape[-1]), weight.shape, -1 if ignored is None else ignored)
     return [(target, part)]
+
+
+def embedding_bag(call: Call, grads: list[Tensor]) -> Parts | None:
+    """torch.embedding_bag of sums and means: every id of a bag receives the bag's gradient, or its share of it."""
+    names = ("weight", "indices", "offsets", "scale_grad_by_freq", "mode", "sparse", "per_sample_weights")
+    weight, ids, offsets, by_count, mode, _, factors, with_last, ignored = call.bind(
+        *names, "include_last_offset", "padding_idx"
+    )
+    if call.target(weight) is None or by_count or mode == 2 or grads[0] is None:
+        return None
+    if factors is not None and call.target(factors) is not None:
+        return None
+    g = grads[0]
+    starts = offsets[:-1] if with_last else offsets
+    sizes = torch.diff(starts, append=torch.tensor([len(ids)], device=ids.device))
+    longest = max(1, int(sizes.max()))
+    place = starts[:, None] + torch.arange(longest, device=ids.device)
+    real = torch.arange(longest, device=ids.device) < sizes[:, None]
+    place = place.clamp_max(max(0, len(ids) - 1))
+    table = ids[place].long()
+    real &= table != (-1 if ignored is None else ignored)
+    share = real.to(g.dtype) if factors is None else real * factors.detach()[place]
+    if mode == 1:
+        share = share / real.sum(1, keepdim=True).clamp_min(1)
+    layout = call.out_layout(g)
+    spread = layout.rows(g[:, None] * share[:, :, None], call.samples).flatten(1, 2)
+    part = Lookup(layout.rows(table, call.samples).flatten(1), spread, weight.shape, -1)
+    return [(call.target(weight), part)]

@@ -30,7 +30,15 @@ def fallback(call: Call, grads: list[Tensor | None]) -> Iterable[tuple[Shared, C
         stacklevel=2,
     )
     rows = {id(t): r for t in call.tensors if call.target(t) is None and (r := call.rows(t)) is not None}
-    values = _by_sample(call, grads, rows) if rows else _spread(call, grads)
+    try:
+        values = _by_sample(call, grads, rows) if rows else _spread(call, grads)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{call.key}: has no closed form here and cannot run sample by sample ({str(error).splitlines()[0]}); "
+            "leave its parameters out with params=."
+        ) from error
     return [(target, Dense(v)) for target, v in zip(call.targets, values, strict=True)]
 
 
