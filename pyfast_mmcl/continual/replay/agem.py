@@ -32,8 +32,8 @@ class AverageGradient(Replay):
         named = {name: p for name, p in learner.model.named_parameters() if name in reference}
         g = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in named.items()}
         # Both products are of P terms that nearly cancel.
-        along = sum(_dot(g[name], r) for name, r in reference.items())
-        share = along / sum(_dot(r, r) for r in reference.values())
+        along = torch.stack([_dot(g[name], r) for name, r in reference.items()]).sum()
+        share = along / torch.stack([_dot(r, r) for r in reference.values()]).sum()
         for name, p in named.items():
             # An optimizer passes over a weight without gradient; a gradient of zeros would decay it.
             if p.grad is None and not bool(along < 0):

@@ -39,5 +39,7 @@ def er(
     Reference: Chaudhry et al., arXiv:1902.10486, 2019, algorithm 1. Ours keeps a reservoir by hash keys of (seed,
     example id) in place of random slots: also a uniform sample, but the same after any interruption.
     """
-    memory = {"policy": policy, "max_bytes": max_bytes, "storage": storage, "folder": folder, "codecs": codecs}
-    return [Replay(capacity, rows=rows, **memory), CrossEntropy()]
+    replay = Replay(
+        capacity, rows=rows, policy=policy, max_bytes=max_bytes, storage=storage, folder=folder, codecs=codecs
+    )
+    return [replay, CrossEntropy()]
