@@ -97,7 +97,7 @@ def test_layouts_threads_and_numpy(backend):
 
 def test_sums_are_float64(backend):
     # Two thousand numbers lie so close that a mean of float32 precision picks others.
-    features = torch.rand(2000, 1) + 0.5
+    features = torch.rand(2000, 1) + 30
     assert_herding(herding(features, 300, backend=backend).tolist(), features)
 
 
