@@ -27,35 +27,37 @@ bool Reservoir::worse(int64_t key, int64_t id, int32_t slot) const {
   return key < keys_[s] || (key == keys_[s] && id > ids_[s]);
 }
 
-void Reservoir::sift_up(Group& group, size_t place) {
-  auto& heap = group.heap;
-  const int32_t slot = heap[place];
-  const int64_t key = keys_[static_cast<size_t>(slot)], id = ids_[static_cast<size_t>(slot)];
-  for (; place > 0; place = (place - 1) / 2) {
-    const int32_t parent = heap[(place - 1) / 2];
-    if (!worse(key, id, parent)) break;
-    heap[place] = parent;
-    places_[static_cast<size_t>(parent)] = static_cast<int32_t>(place);
-  }
-  heap[place] = slot;
-  places_[static_cast<size_t>(slot)] = static_cast<int32_t>(place);
+inline bool Reservoir::worse(const Entry& a, const Entry& b) const {
+  if (a.key != b.key) return a.key < b.key;
+  return ids_[static_cast<size_t>(a.slot)] > ids_[static_cast<size_t>(b.slot)];
 }
 
-void Reservoir::sift_down(Group& group, size_t place) {
-  auto& heap = group.heap;
-  const int32_t slot = heap[place];
-  for (;;) {
-    size_t child = 2 * place + 1;
-    if (child >= heap.size()) break;
-    const auto at = [&](size_t c) { return static_cast<size_t>(heap[c]); };
-    if (child + 1 < heap.size() && worse(keys_[at(child + 1)], ids_[at(child + 1)], heap[child])) ++child;
-    if (!worse(keys_[at(child)], ids_[at(child)], slot)) break;
-    heap[place] = heap[child];
-    places_[at(place)] = static_cast<int32_t>(place);
-    place = child;
+inline void Reservoir::place(Group& group, size_t at, const Entry& entry) {
+  group.heap[at] = entry;
+  places_[static_cast<size_t>(entry.slot)] = static_cast<int32_t>(at);
+}
+
+void Reservoir::sift_up(Group& group, size_t at) {
+  const Entry entry = group.heap[at];
+  while (at > 0 && worse(entry, group.heap[(at - 1) / 4])) {
+    place(group, at, group.heap[(at - 1) / 4]);
+    at = (at - 1) / 4;
   }
-  heap[place] = slot;
-  places_[static_cast<size_t>(slot)] = static_cast<int32_t>(place);
+  place(group, at, entry);
+}
+
+void Reservoir::sift_down(Group& group, size_t at) {
+  const auto& heap = group.heap;
+  const Entry entry = heap[at];
+  for (size_t child = 4 * at + 1; child < heap.size(); child = 4 * at + 1) {
+    size_t worst = child;
+    for (size_t c = child + 1; c < std::min(child + 4, heap.size()); ++c)
+      if (worse(heap[c], heap[worst])) worst = c;
+    if (!worse(heap[worst], entry)) break;
+    place(group, at, heap[worst]);
+    at = worst;
+  }
+  place(group, at, entry);
 }
 
 Reservoir::Group& Reservoir::group_of(int64_t number) {
@@ -78,14 +80,15 @@ void Reservoir::resize(Group& group, int64_t by) {
 
 void Reservoir::push(Group& group, int32_t slot) {
   resize(group, 1);
-  group.heap.push_back(slot);
+  group.heap.push_back({keys_[static_cast<size_t>(slot)], slot});
   sift_up(group, group.heap.size() - 1);
 }
 
 // Takes the worst slot out of its group.
 int32_t Reservoir::pop(Group& group) {
   resize(group, -1);
-  const int32_t slot = group.heap[0], last = group.heap.back();
+  const int32_t slot = group.heap[0].slot;
+  const Entry last = group.heap.back();
   group.heap.pop_back();
   if (group.heap.empty()) {
     by_number_.erase(group.number);
@@ -116,21 +119,21 @@ void Reservoir::offer_row(int64_t row, int64_t id, int64_t key, int64_t number) 
   if (full) {
     const int64_t after = (known ? static_cast<int64_t>(found->second.heap.size()) : 0) + 1;
     own = std::make_pair(after, number) > *by_size_.rbegin();
-    if (own && (!known || worse(key, id, found->second.heap[0]))) return;
+    if (own && (!known || worse(key, id, found->second.heap[0].slot))) return;
   }
   const int32_t held = table_.find(id);
   if (held >= 0) {
-    int64_t& old = keys_[static_cast<size_t>(held)];
-    if (key <= old) return;
-    old = key;
-    sift_down(*groups_[static_cast<size_t>(held)], static_cast<size_t>(places_[static_cast<size_t>(held)]));
-    return;
+    const size_t s = static_cast<size_t>(held), at = static_cast<size_t>(places_[s]);
+    if (key <= keys_[s]) return;
+    keys_[s] = groups_[s]->heap[at].key = key;
+    return sift_down(*groups_[s], at);
   }
   if (own) {
     Group& group = found->second;
-    const int32_t slot = group.heap[0];
+    const int32_t slot = group.heap[0].slot;
     table_.erase(slot);
     settle(row, slot, id, key, group);
+    group.heap[0].key = key;
     return sift_down(group, 0);
   }
   int32_t slot = static_cast<int32_t>(size());
@@ -170,10 +173,10 @@ int64_t Reservoir::offer(const Offered& batch, const Kernels& kernels) {
   const bool one_group = !batch.groups && by_size_.size() == 1 && by_size_.begin()->second == 0;
   int64_t i = 0;
   if (one_group && size() == capacity_) {  // late in a stream almost every row ends here
-    const std::vector<int32_t>& heap = by_number_.find(0)->second.heap;
+    const std::vector<Entry>& heap = by_number_.find(0)->second.heap;
     for (; i < batch.n; ++i) {
       const size_t k = static_cast<size_t>(i);
-      if (!worse(batch_keys_[k], batch.index[i], heap[0])) offer_row(i, batch.index[i], batch_keys_[k], 0);
+      if (!worse(batch_keys_[k], batch.index[i], heap[0].slot)) offer_row(i, batch.index[i], batch_keys_[k], 0);
     }
   }
   for (; i < batch.n; ++i)

@@ -41,21 +41,27 @@ class Reservoir {
   void load(const int64_t* index, const void* keys, const int64_t* groups, int64_t n);
 
  private:
+  struct Entry {  // the key stands here too: comparisons of a heap then stay within one cache line
+    int64_t key;
+    int32_t slot;
+  };
   struct Group {
     int64_t number;
-    std::vector<int32_t> heap;  // slots, the worst first
+    std::vector<Entry> heap;  // four children each, the worst first
   };
 
   void make_keys(const Offered& batch, const Kernels& kernels);
   void offer_row(int64_t row, int64_t id, int64_t key, int64_t number);
   bool worse(int64_t key, int64_t id, int32_t slot) const;  // (key, id) than what the slot holds
+  bool worse(const Entry& a, const Entry& b) const;
+  void place(Group& group, size_t at, const Entry& entry);
   Group& group_of(int64_t number);
   void resize(Group& group, int64_t by);
   void settle(int64_t row, int32_t slot, int64_t id, int64_t key, Group& group);
   void push(Group& group, int32_t slot);
   int32_t pop(Group& group);
-  void sift_up(Group& group, size_t place);
-  void sift_down(Group& group, size_t place);
+  void sift_up(Group& group, size_t at);
+  void sift_down(Group& group, size_t at);
   void clear();
 
   int64_t capacity_;
