@@ -70,6 +70,15 @@ def test_balanced_is_its_definition(policy, group):
         assert int(full.max() - full.min()) <= 1
 
 
+def test_a_small_class_enters_whole_when_its_rows_come_one_by_one():
+    # Best first: every row is worse than those of its class that are held, and still has a share to fill.
+    memory = filled("class_balanced", torch.arange(0, 420, 7), 60, capacity=12)
+    rare = torch.arange(1, 42, 7)
+    rare = rare[reservoir_keys(3, rare).argsort(descending=True)]
+    filled_one_by_one = fill(memory, rare, 1, hints=hints, extras=extras)
+    assert set(rare.tolist()) <= set(filled_one_by_one.index.tolist()) and len(memory) == 12
+
+
 def test_the_front_of_a_balanced_memory_is_a_smaller_one():
     offered = torch.randperm(500)
     large = filled("class_balanced", offered, 50, capacity=60).index
