@@ -25,6 +25,7 @@ def test_prototypes_move_by_the_rules_of_the_card():
         now = step // 2
         batch = restated.random_batch(seed=step)
         batch.task = (batch.target // 2).clamp(max=now)
+        batch.task[: batch.fresh] = now
         g = torch.Generator().manual_seed(step)
         means = {m: torch.randn(len(batch), 4, generator=g, dtype=torch.float64) for m in ("question", "vision")}
         for side, name in (("question", "a"), ("vision", "b")):
