@@ -26,18 +26,16 @@ if TYPE_CHECKING:
     from pyfast_mmcl.ops.knn.nearest import nearest
     from pyfast_mmcl.ops.knn.packed import PackedRows
     from pyfast_mmcl.ops.knn.search import knn
-    from pyfast_mmcl.ops.sampling import (
-        AliasTable,
-        PriorityTree,
-        Reservoir,
-        balanced_allocation,
-        gumbel_top_k,
-        herding,
-        k_center,
-        merge_reservoir,
-        reservoir_keys,
-        weighted_keys,
-    )
+    from pyfast_mmcl.ops.sampling.alias import AliasTable
+    from pyfast_mmcl.ops.sampling.balance import balanced_allocation
+    from pyfast_mmcl.ops.sampling.gumbel import gumbel_top_k
+    from pyfast_mmcl.ops.sampling.herding import herding
+    from pyfast_mmcl.ops.sampling.k_center import k_center
+    from pyfast_mmcl.ops.sampling.keys import reservoir_keys
+    from pyfast_mmcl.ops.sampling.merge import merge_reservoir
+    from pyfast_mmcl.ops.sampling.priority_tree import PriorityTree
+    from pyfast_mmcl.ops.sampling.reservoir import Reservoir
+    from pyfast_mmcl.ops.sampling.weighted import weighted_keys
     from pyfast_mmcl.train.learner import Learner
     from pyfast_mmcl.train.memory import Memory
 

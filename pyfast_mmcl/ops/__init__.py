@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["backends"]
@@ -21,7 +22,7 @@ def backends() -> list[dict[str, Any]]:
     from .knn import _dispatch as knn
     from .sampling import _dispatch as sampling
 
-    families = (
+    families: tuple[tuple[Callable[..., Any], tuple[str, ...]], ...] = (
         (knn.candidates, ("knn", "nearest", "lloyd_step")),
         (contrastive.candidates, ("info_nce", "nt_xent", "sup_con", "siglip", "similarity_kl")),
         (lambda x: fisher.candidates(x, *[x.expand(2, 2, 1)] * 2), ("outer_square_accumulate", "fisher_diagonal")),

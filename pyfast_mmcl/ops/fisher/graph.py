@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch.utils.checkpoint import CheckpointError
 from ..._errors import InputError
 
 
-def backward(losses: Tensor, inputs: list[Tensor], weights: Tensor, *, retain_graph: bool = False) -> Sequence[Any]:
+def backward(losses: Tensor, inputs: list[Tensor], weights: Tensor, *, retain_graph: bool = False) -> tuple[Any, ...]:
     """Gradients of ``(weights * losses).sum()``; None where there is no way to an input."""
     try:
         return torch.autograd.grad(losses, inputs, weights, retain_graph=retain_graph, allow_unused=True)
@@ -23,7 +22,7 @@ def backward(losses: Tensor, inputs: list[Tensor], weights: Tensor, *, retain_gr
 def leaves(losses: Tensor) -> list[Tensor]:
     """The tensors that a backward pass would reach. Raises InputError at a checkpoint that runs layers again."""
     found: list[Tensor] = []
-    todo = [losses.grad_fn]
+    todo: list[Any] = [losses.grad_fn]
     seen = {None, *todo}
     while todo:
         node = todo.pop()

@@ -45,9 +45,9 @@ def herding(features: Any, m: int, *, groups: Any = None, normalize: bool = Fals
     rows = as_rows(features, "features")
     picks = whole_number("m", m, least=0)
     check_flag(normalize, "normalize")
-    if groups is None:
-        parts, sizes = (), [rows.shape[0]]
-    else:
+    parts: tuple[Tensor, ...] = ()
+    sizes = [rows.shape[0]]
+    if groups is not None:
         parts = _in_groups(check_index(groups, "groups", rows))
         sizes = parts[1].diff().tolist()
     longest = min(picks, max(sizes, default=0))

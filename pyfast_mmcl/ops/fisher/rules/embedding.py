@@ -77,7 +77,8 @@ def embedding_bag(call: Call, grads: list[Tensor]) -> Parts | None:
     weight, ids, offsets, by_count, mode, _, factors, with_last, ignored = call.bind(
         *names, "include_last_offset", "padding_idx"
     )
-    if call.target(weight) is None or by_count or mode == 2 or grads[0] is None:
+    target = call.target(weight)
+    if target is None or by_count or mode == 2 or grads[0] is None:
         return None
     if factors is not None and call.target(factors) is not None:
         return None
@@ -96,4 +97,4 @@ def embedding_bag(call: Call, grads: list[Tensor]) -> Parts | None:
     layout = call.out_layout(g)
     spread = layout.rows(g[:, None] * share[:, :, None], call.samples).flatten(1, 2)
     part = Lookup(layout.rows(table, call.samples).flatten(1), spread, weight.shape, -1)
-    return [(call.target(weight), part)]
+    return [(target, part)]
