@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
     from pyfast_mmcl.train.learner import Learner
 
 PASSES = ("drawn", "latest", "first")
-# Columns "logits", "logits_10", …: each holds the scores of the classes from its number on.
 _NAME = "logits"
-# How many classes the head had.
+# How many classes the head had when the row was scored.
 _WIDTH = "width"
 # A task-incremental head masks with the lowest number of its precision; float16 has the least negative one.
 _MASKED = torch.finfo(torch.float16).min
@@ -36,7 +34,7 @@ class ReplayLogits(Replay):
             or "first", that with which the row entered. With one epoch they are the same.
     other arguments: those of Replay
 
-    A head may grow: what it has got since goes to a column of its own, and rows that came before have nothing there.
+    A head may grow: the column of scores is widened with it, and a row says how many of its entries are its own.
     """
 
     def __init__(self, capacity: int | None, *, logits: str = "drawn", **how: Any) -> None:
@@ -47,17 +45,15 @@ class ReplayLogits(Replay):
 
     def extras(self, learner: Learner, batch: Batch, out: Output) -> dict[str, Tensor]:
         scores = out.scores[: batch.fresh]
-        widths = [batch.extras[name].shape[-1] for name in _columns(batch.extras)]
-        _check_width(sum(widths), scores)
-        new = scores.shape[-1] - sum(widths)
         # What a head masks is no answer, and the lowest float would overflow in a narrower column.
-        pieces = scores.masked_fill(scores <= _MASKED, 0.0).split([*widths, *([new] if new else [])], -1)
-        starts = accumulate((piece.shape[-1] for piece in pieces), initial=0)
-        columns = {_column(start): piece for start, piece in zip(starts, pieces, strict=False)}
+        z = scores.masked_fill(scores <= _MASKED, 0.0)
         width = torch.full_like(batch.index[: batch.fresh], scores.shape[-1])
-        return {**super().extras(learner, batch, out), **columns, _WIDTH: width}
+        return {**super().extras(learner, batch, out), _NAME: z, _WIDTH: width}
 
     def after_step(self, learner: Learner, batch: Batch, out: Output) -> None:
+        # Rows drawn for this step show what the memory holds; without any it is empty.
+        if _NAME in batch.extras and batch.extras[_NAME].shape[-1] < out.scores.shape[-1]:
+            self.memory_.widen(_NAME, out.scores.shape[-1])
         super().after_step(learner, batch, out)
         if self.logits == "first" or learner.epoch == 0:
             return
@@ -86,23 +82,13 @@ class StoredLogits(Part):
         if rows.start == rows.stop:
             return None
         old = slice(rows.start - batch.fresh, rows.stop - batch.fresh)
-        z = torch.cat([batch.extras[name][old] for name in _columns(batch.extras)], -1)
+        z = batch.extras[_NAME][old]
         _check_width(z.shape[-1], out.scores)
         scores = out.scores[rows][..., : z.shape[-1]]
         width = batch.extras[_WIDTH][old].reshape(-1, *[1] * (scores.ndim - 1))
         counts = (torch.arange(z.shape[-1], device=z.device) < width) & (scores > _MASKED)
         squares = torch.where(counts, scores - z, 0.0).square().sum(-1)
         return self.weight * (squares / counts.sum(-1).clamp(min=1)).mean()
-
-
-def _column(start: int) -> str:
-    return f"{_NAME}_{start}" if start else _NAME
-
-
-def _columns(extras: dict[str, Tensor]) -> list[str]:
-    """Names of the columns that hold logits, by their first class."""
-    starts = (int(name.removeprefix(f"{_NAME}_")) for name in extras if name.startswith(f"{_NAME}_"))
-    return [_column(start) for start in ([0, *sorted(starts)] if _NAME in extras else [])]
 
 
 def _check_width(stored: int, scores: Tensor) -> None:

@@ -7,6 +7,8 @@ import torch
 
 from pyfast_mmcl._errors import InputError, UnknownNameError
 from pyfast_mmcl.data import Records, Stream
+from pyfast_mmcl.train.parts import CrossEntropy
+from pyfast_mmcl.train.stored_logits import ReplayLogits, StoredLogits
 from tests.check import assert_same_bits, raises_sentence
 from tests.continual.replay.truth import Grow, Watch, fitted, flat, make, memory_part, small_stream
 
@@ -183,9 +185,33 @@ def test_a_head_that_grows_is_held_to_the_classes_it_had():
     learner.fit(stream)
     assert set(compared) == {2, 4, 6}
     kept = memory_part(learner).memory_.all()
-    assert [kept.extras[name].shape[1] for name in ("logits", "logits_2", "logits_4")] == [2, 2, 2]
-    first = kept.task == 0
-    assert not kept.extras["logits_2"][first].any() and bool(kept.extras["logits_2"][~first].any())
+    assert set(kept.extras) == {"logits", "width"} and kept.extras["logits"].shape == (40, 6)
+    for z, width, task in zip(kept.extras["logits"], kept.extras["width"].tolist(), kept.task.tolist(), strict=True):
+        assert width == 2 * task + 2 and bool(z[:width].all()) and not z[width:].any()
+
+
+def test_a_head_grows_beside_a_memory_in_files_or_of_so_many_bytes(tmp_path):
+    stream = small_stream()
+
+    def run(capacity, **memory):
+        budgets = []
+        replay = ReplayLogits(capacity, **memory)
+        look = Watch(lambda *_: budgets.append(replay.memory_.nbytes))
+        parts = [Grow(), replay, CrossEntropy("fresh"), StoredLogits(1.0), look]
+        learner = make(stream, parts, epochs=2)
+        learner.fit(stream)
+        return learner, replay.memory_, [*budgets, replay.memory_.nbytes]
+
+    plain, memory, _ = run(20)
+    mapped, files, _ = run(20, storage="memmap", folder=tmp_path)
+    assert_same_bits(flat(mapped), flat(plain))
+    for name, x in memory.all().extras.items():
+        assert_same_bits(files.all().extras[name], x)
+    most = memory.nbytes
+    learner, small, budgets = run(None, max_bytes=most)
+    assert flat(learner).isfinite().all() and max(budgets) <= most and len(small) == 20
+    # Narrower rows left room for more of them, until the head grew.
+    assert max(budgets) > most - most // 20 and small.all().extras["logits"].shape == (20, 6)
 
 
 def test_a_head_that_shrinks_is_an_error():
