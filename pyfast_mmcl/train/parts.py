@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -110,8 +111,14 @@ def memory_rows(batch: Batch, draw: int = 0, draws: int = 1) -> slice:
 def check_labels(scores: Tensor, target: Tensor) -> None:
     """Raise InputError for a label that has no score. Nothing is looked at on a GPU."""
     # Looking at a number makes a GPU wait, and its own check of the labels stops the run there.
-    if target.device.type == "cpu" and int(target.max()) >= scores.shape[-1]:
+    if target.device.type == "cpu":
+        check_classes(scores, [int(target.max())])
+
+
+def check_classes(scores: Tensor, classes: Sequence[int]) -> None:
+    """Raise InputError for one of the ``classes`` that has no score."""
+    if max(classes) >= scores.shape[-1]:
         raise InputError(
             f"cross-entropy: the model scores {scores.shape[-1]} classes and the data has class "
-            f"{int(target.max())}; build the model with as many classes as the stream."
+            f"{max(classes)}; build the model with as many classes as the stream."
         )

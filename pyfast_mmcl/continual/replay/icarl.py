@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from pyfast_mmcl._errors import number_above_zero, unknown_name
+from pyfast_mmcl._errors import InputError, number_above_zero, unknown_name
 from pyfast_mmcl.data import Batch, cat
 from pyfast_mmcl.losses import LogitsDistillation
 from pyfast_mmcl.models.heads import is_masked
@@ -17,7 +17,7 @@ from pyfast_mmcl.ops.sampling import fold_seed, reservoir_keys
 from pyfast_mmcl.train.answers import WhileUnchanged, class_means, collect, features_of, in_slices
 from pyfast_mmcl.train.memory import Herding, Memory
 from pyfast_mmcl.train.part import Part
-from pyfast_mmcl.train.parts import check_labels
+from pyfast_mmcl.train.parts import check_classes, check_labels
 from pyfast_mmcl.train.registry import recipe
 from pyfast_mmcl.train.teacher import Teacher
 
@@ -105,7 +105,10 @@ class IncrementalLoss(Part):
             self.teacher_.take(learner.model)
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
+        if out.scores.ndim != 2:
+            raise InputError(f"icarl: expected one class per row, scores [B, C], got {tuple(out.scores.shape)}.")
         check_labels(out.scores, batch.target)
+        check_classes(out.scores, learner.classes_seen)
         seen = torch.tensor(learner.classes_seen, device=batch.device)
         old = seen[~torch.isin(seen, torch.tensor(learner.task.classes, device=batch.device))]
         before = self.teacher_(batch, learner.model).scores if self.teacher_ and len(old) else None

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pyfast_mmcl._errors import InputError, number_above_zero
+from pyfast_mmcl._errors import InputError, number_from_zero
 from pyfast_mmcl.losses import SimilarityDistillation
 from pyfast_mmcl.ops.contrastive import info_nce
 from pyfast_mmcl.train.answers import WhileUnchanged, class_means, collect, in_slices
 from pyfast_mmcl.train.part import Part
-from pyfast_mmcl.train.parts import Replay
+from pyfast_mmcl.train.parts import Replay, check_labels
 from pyfast_mmcl.train.registry import recipe
 from pyfast_mmcl.train.teacher import Teacher
 
@@ -106,7 +106,7 @@ class ClassesAcross(Part):
     def predict(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
         if len(self.replay.memory_) == 0:
             return None
-        of_v, of_t = self._means.get(learner, lambda: self._class_means(learner, out.scores.shape[1]))
+        of_v, of_t = self._means.get(learner, lambda: self._class_means(learner, out.scores))
         v, t = two_sides(out)
         lowest = torch.finfo(torch.float32).min
         total, asked = torch.zeros_like(out.scores), torch.zeros_like(out.scores)
@@ -115,7 +115,7 @@ class ClassesAcross(Part):
             total, asked = total + (x.float() @ means.mT) * can, asked + can.float()
         return (total / asked.clamp(min=1)).masked_fill(asked == 0, lowest)
 
-    def _class_means(self, learner: Learner, n_classes: int) -> list[tuple[Tensor, Tensor]]:
+    def _class_means(self, learner: Learner, scores: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(means [C, D], known bool [C]) of either side over the rows in memory."""
 
         def pick(batch: Batch, out: Output) -> dict[str, Tensor]:
@@ -123,8 +123,9 @@ class ClassesAcross(Part):
             return {"v": v.float(), "t": t.float(), "target": batch.target}
 
         found = collect(learner, in_slices(self.replay.memory_.all()), pick)
+        check_labels(scores, found["target"])
         shown = {side: (found[side] != 0).any(1) for side in ("v", "t")}
-        return [class_means(found[s][here], found["target"][here], n_classes) for s, here in shown.items()]
+        return [class_means(found[s][here], found["target"][here], scores.shape[1]) for s, here in shown.items()]
 
 
 def two_sides(out: Output) -> tuple[Tensor, Tensor]:
@@ -183,8 +184,7 @@ def kdr(
     features into shared and specific ones of a domain is left out.
     """
     for name, weight in {"replay_weight": replay_weight, "distill_weight": distill_weight}.items():
-        if weight != 0:
-            number_above_zero(name, weight)
+        number_from_zero(name, weight)
     replay = Replay(capacity, rows=rows)
     return [
         replay,

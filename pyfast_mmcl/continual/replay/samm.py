@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
-from pyfast_mmcl._errors import InputError, number_above_zero
+from pyfast_mmcl._errors import InputError, number_from_zero
 from pyfast_mmcl.losses import RelationDistillation
 from pyfast_mmcl.models.heads import is_masked
 from pyfast_mmcl.train.answers import collect, in_slices
@@ -54,8 +54,9 @@ class ModalityTerms(Part):
 
     def __init__(self, rows: str, weight: float, relation: float) -> None:
         self.rows = rows
-        self.weight = number_above_zero("head_weight", weight)
-        self.relation = RelationDistillation(number_above_zero("relation", relation), 0.0, normalize=True)
+        self.weight = number_from_zero("head_weight", weight)
+        relation = number_from_zero("relation", relation)
+        self.relation = RelationDistillation(relation, 0.0, normalize=True) if relation else None
 
     @property
     def name(self) -> str:
@@ -64,7 +65,7 @@ class ModalityTerms(Part):
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
         rows = slice(0, batch.fresh) if self.rows == "fresh" else slice(batch.fresh, None)
         target = batch.target[rows]
-        if len(target) == 0:
+        if len(target) == 0 or self.weight == 0:
             return None
         heads, shown = all_heads(batch, out)
         names = [name for name in heads if name != JOINT]
@@ -75,7 +76,7 @@ class ModalityTerms(Part):
                 total = total + cross_entropy(out.heads[name].float()[rows][here], target[here])
             for other in names:
                 both = here & shown[other][rows]
-                if other != name and int(both.sum()) > 1:
+                if self.relation is not None and other != name and int(both.sum()) > 1:
                     student, teacher = heads[name][rows][both], heads[other][rows][both]
                     total = total + self.relation(student, teacher) / (len(names) - 1)
         return self.weight * total
@@ -89,11 +90,11 @@ class BestHeadConsistency(Part):
     """
 
     def __init__(self, weight: float, head_weight: float) -> None:
-        self.weight = number_above_zero("consistency", weight)
+        self.weight = number_from_zero("consistency", weight)
         self.head_weight = head_weight
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
-        if len(batch) == batch.fresh:
+        if len(batch) == batch.fresh or self.weight == 0:
             return None
         old = slice(batch.fresh, None)
         heads, shown = all_heads(batch, out)
@@ -114,6 +115,11 @@ class BestHeadConsistency(Part):
             right = scores.detach()[old].float().softmax(1).gather(1, target).squeeze(1)
             sure.append(right.masked_fill(~here, -1.0))
         which = torch.stack(sure).argmax(0)
+        if batch.extras[stored(JOINT)].shape != out.scores[old].shape:
+            raise InputError(
+                f"samm: the memory holds scores of {batch.extras[stored(JOINT)].shape[-1]} classes and the heads have "
+                f"{out.scores.shape[-1]}; give the model all classes of the stream from the start."
+            )
         # A modality that the memory has never met has no column; no row in it can choose that head.
         none = torch.zeros_like(batch.extras[stored(JOINT)])
         kept = torch.stack([batch.extras.get(stored(name), none) for name in shown])
@@ -161,6 +167,12 @@ def all_heads(batch: Batch, out: Output) -> tuple[dict[str, Tensor], dict[str, T
     Classes that a task-incremental head leaves out score 0, so that distances between scores stay finite.
     """
     heads = {JOINT: out.scores, **{name: z.float() for name, z in out.heads.items()}}
+    for name, z in heads.items():
+        if z.ndim != 2 or z.shape != out.scores.shape:
+            raise InputError(
+                f"samm: expected scores [B, C] of every head, with one C; that of {name!r} gives {tuple(z.shape)} and "
+                f"the joint one {tuple(out.scores.shape)}."
+            )
     shown = {name: batch.present[name] for name in out.heads}
     everywhere = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
     return {name: z.masked_fill(is_masked(z), 0.0) for name, z in heads.items()}, {JOINT: everywhere, **shown}
@@ -204,7 +216,8 @@ def samm(
     head_weight  of the single modalities (.01, the authors' code); relation: of RKD among them (25, likewise)
     consistency  of the stored scores (1)
 
-    Needs a model with a head per modality (``models.ModalityHeads``) and any two or more modalities.
+    Needs a model with a head per modality (``models.ModalityHeads``), all over the same classes and none that grows,
+    and any two or more modalities. With a weight of 0 its term is left out.
 
     Reference: Sarfraz, Zonooz and Arani, CoLLAs 2024, arXiv:2405.02766; RKD: Park et al., CVPR 2019. Theirs are sound
     and sight; with V modalities ours averages RKD over the V − 1 others, and a head counts in the rows that have its

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from pyfast_mmcl._errors import InputError, UnknownNameError
+from pyfast_mmcl.continual.replay.er_ace import AsymmetricCrossEntropy
+from pyfast_mmcl.models import Output
 from pyfast_mmcl.train import Part
 from tests.check import assert_same_bits, raises_sentence
+from tests.continual.replay.restated import learner, random_batch
 from tests.continual.replay.truth import Watch, fitted, flat, make, small_stream
 
 
@@ -73,7 +76,15 @@ def test_fresh_rows_do_not_push_old_classes_down():
 def test_arguments_and_labels():
     with raises_sentence(UnknownNameError, "tasks", "task"):
         make(small_stream(), "er_ace", current="tasks")
-    learner = make(small_stream(), "er_ace")
-    learner.model.head.linear = torch.nn.Linear(8, 4)
+    run = make(small_stream(), "er_ace")
+    run.model.head.linear = torch.nn.Linear(8, 4)
     with raises_sentence(InputError, "4 classes", "class 5"):
-        learner.fit(small_stream())
+        run.fit(small_stream())
+
+
+@pytest.mark.parametrize("current", ["batch", "task"])
+def test_a_model_too_narrow_for_the_task_is_named_before_the_label_comes(current):
+    batch = random_batch(classes=3)
+    told = learner(classes_seen=(0, 1, 2, 3), task=learner(classes=(2, 3)))
+    with raises_sentence(InputError, "3 classes", "class 3"):
+        AsymmetricCrossEntropy(current).loss(told, batch, Output(torch.zeros(len(batch), 3)))

@@ -184,6 +184,17 @@ def test_what_it_does_not_know_is_refused():
 
 
 @pytest.mark.parametrize("loss", ["bce", "ce_kd"])
+def test_scores_that_do_not_fit_the_classes_are_refused(loss):
+    part, out = IncrementalLoss(loss, 2.0), Output(torch.zeros(2, 3))
+    batch = restated.random_batch(n=2, fresh=2, classes=3)
+    narrow = restated.learner(classes_seen=(0, 1, 2, 3), task=Told(0, (0, 1, 2, 3)))
+    with raises_sentence(InputError, "3 classes", "class 3"):
+        part.loss(narrow, batch, out)
+    with raises_sentence(InputError, "icarl", "one class per row", "(2, 4, 3)"):
+        part.loss(narrow, batch, Output(torch.zeros(2, 4, 3)))
+
+
+@pytest.mark.parametrize("loss", ["bce", "ce_kd"])
 def test_keeps_classes_that_fine_tuning_loses_on_digits(loss):
     history = run_continual("icarl", digits_stream(), epochs=4, device="cpu", progress=False, loss=loss)
     # .82 and .89 after ten epochs; finetune .18.

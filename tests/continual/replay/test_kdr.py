@@ -143,8 +143,16 @@ def test_models_without_two_towers_are_refused():
         run_continual("kdr", stream, model=default_model(stream), device="cpu", progress=False)
     with raises_sentence(InputError, "two modalities", "image"):
         run_continual("kdr", digits_stream(modalities=["image"]), device="cpu", progress=False)
-    with raises_sentence(InputError, "distill_weight", "-1"):
+    with raises_sentence(InputError, "distill_weight", "at least 0", "-1"):
         run_continual("kdr", stream, distill_weight=-1.0)
+
+
+def test_fewer_scores_than_classes_are_named():
+    stream = digits_stream(n_tasks=2)
+    model = default_model(stream, "kdr")
+    model.n_classes = 3
+    with raises_sentence(InputError, "3 classes", "as many classes as the stream"):
+        run_continual("kdr", stream, model=model, epochs=1, batch_size=256, device="cpu", progress=False)
 
 
 def run(stream, epochs, **hyper):

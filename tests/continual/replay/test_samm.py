@@ -138,6 +138,33 @@ def test_models_without_a_head_per_modality_are_refused():
         run_continual("samm", digits_stream(modalities=["image"]), device="cpu", progress=False)
 
 
+def test_heads_of_other_widths_and_heads_that_grow_are_named():
+    batch, out = answered(NAMES[:2], extras=[stored(h) for h in (JOINT, *NAMES[:2])])
+    uneven = Output(out.scores, heads=out.heads | {"b": out.heads["b"][:, :4]})
+    with raises_sentence(InputError, "samm", "'b'", "(23, 4)", "(23, 6)"):
+        ModalityTerms("fresh", 0.01, 25.0).loss(restated.learner(), batch, uneven)
+    # A single stored score would go for those of all classes.
+    for width in (1, 4):
+        batch.extras = {name: z[:, :width] for name, z in batch.extras.items()}
+        with raises_sentence(InputError, "samm", f"{width} classes", "have 6"):
+            BestHeadConsistency(1.0, 0.01).loss(restated.learner(), batch, out)
+        batch = answered(NAMES[:2], extras=[stored(h) for h in (JOINT, *NAMES[:2])])[0]
+
+
+def test_weights_of_zero_leave_their_terms_out():
+    batch, out = answered(NAMES[:2], extras=[stored(h) for h in (JOINT, *NAMES[:2])])
+    assert ModalityTerms("fresh", 0, 25.0).loss(restated.learner(), batch, out) is None
+    assert BestHeadConsistency(0, 0.01).loss(restated.learner(), batch, out) is None
+    truth = 0
+    for m in NAMES[:2]:
+        here = [i for i in range(batch.fresh) if batch.present[m][i]]
+        truth = truth + restated.cross_entropy(_at(out.heads[m], here), batch.target[here])
+    ours = ModalityTerms("fresh", 0.01, 0).loss(restated.learner(), batch, out)
+    torch.testing.assert_close(ours.double(), 0.01 * truth, rtol=1e-6, atol=1e-7)
+    with raises_sentence(InputError, "consistency", "at least 0", "-1"):
+        BestHeadConsistency(-1, 0.01)
+
+
 def test_beats_replay_of_the_same_model_and_capacity_on_digits():
     stream = digits_stream()
 
