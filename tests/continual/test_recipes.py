@@ -53,10 +53,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(streams, met
 
 @pytest.mark.parametrize("method", sorted(recipes()))
 def test_test_rows_and_hidden_task_ids_reach_no_part(streams, method):
-    """A part placed beside the method sees training rows only, and at test no task id where the scenario hides it."""
+    """A part placed before the method sees training rows only, and at test no task id where the scenario hides it."""
     from pyfast_mmcl.train import Part
 
-    stream = streams["cil"]
+    stream, asked = streams["cil"], []
     test_rows = torch.cat([stream.rows(t.id, "test") for t in stream.tasks])
 
     class Watch(Part):
@@ -69,10 +69,13 @@ def test_test_rows_and_hidden_task_ids_reach_no_part(streams, method):
 
         def predict(self, learner, batch, out):
             assert batch.task.eq(-1).all()
+            asked.append(len(batch))
 
     learner = Learner(default_model(stream, method), method, epochs=1, device="cpu", progress=False)
-    learner.parts.append(Watch())
+    # The first part that answers is the last that is asked.
+    learner.parts.insert(0, Watch())
     learner.fit(stream)
+    assert sum(asked) == stream.n_tasks * len(test_rows)
 
 
 @pytest.mark.parametrize("method", sorted(recipes()))
