@@ -141,6 +141,10 @@ def test_bad_input_is_refused():
         Memory(0)
     with pytest.raises(UnknownNameError, match="reservoir"):
         Memory(3, policy="reservior")
+    with pytest.raises(InputError, match="memory policy: expected a name or an object"):
+        Memory(3, policy=3)
+    with pytest.raises(InputError, match="memory codecs: expected"):
+        Memory(3, codecs="int8")
     with pytest.raises(InputError, match="empty"):
         Memory(3).all()
     with pytest.raises(InputError, match="rows to draw"):

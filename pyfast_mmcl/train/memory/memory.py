@@ -68,6 +68,10 @@ class Memory:
             raise unknown_name("memory storage", storage, _STORAGES)
         if capacity is None and max_bytes is None:
             raise InputError("memory: it needs a size; give capacity in rows or max_bytes.")
+        if codecs is not None and not isinstance(codecs, Mapping):
+            raise InputError(f"memory codecs: expected {{modality or extra: name}}, got {codecs!r}.")
+        if not isinstance(policy, str | KeyPolicy) and not callable(getattr(policy, "rank", None)):
+            raise InputError(f"memory policy: expected a name or an object with the methods of Policy, got {policy!r}.")
         for name in (codecs or {}).values():
             get_codec(name)
         device = torch.device(device)
