@@ -25,7 +25,10 @@ def columns(index):
     """Extras and hints of rows, from their ids."""
     value = (index * 7 % 11).float() + 1
     features = torch.stack([torch.sin(index * k).float() for k in (1.0, 2.0, 3.0)], 1)
-    return {"priority": value, "logits": value[:, None] * 3}, {"weight": value, "features": features}
+    return {"priority": value, "logits": value[:, None] * 3, "level": index.short()}, {
+        "weight": value,
+        "features": features,
+    }
 
 
 def content(memory: Memory) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def on_rank(group, plan: Plan, rank: int, folder: str | None = None):
         offer(memory, call[rank], plan, number, rank)
         if plan.update:
             index = torch.tensor(call[rank], dtype=torch.int64)
-            memory.update(index, {"priority": index.float() + number + rank})
+            memory.update(index, {"priority": index.float() + number + rank, "level": (index + rank).short()})
     return content(memory)
 
 
@@ -60,7 +63,7 @@ def in_one_process(plan: Plan, folder: str | None = None):
         if plan.update:
             index = torch.tensor([i for ids in call for i in ids], dtype=torch.int64)
             ranks = torch.tensor([r for r, ids in enumerate(call) for _ in ids], dtype=torch.int64)
-            memory.update(index, {"priority": index.float() + number + ranks})
+            memory.update(index, {"priority": index.float() + number + ranks, "level": (index + ranks).short()})
     return content(memory)
 
 
@@ -124,7 +127,11 @@ def mistake(memory: Memory, rank: int, kind: str) -> None:
         extras["priority"] = extras["priority"] * float("nan")
     if kind == "length" and wrong:
         extras["priority"] = extras["priority"][:2]
-    if kind == "update" and wrong:
+    if kind == "ids" and wrong:
+        memory.update(batch.index > 0, {"priority": extras["priority"]})
+    elif kind == "ids":
+        memory.update(batch.index, {"priority": extras["priority"]})
+    elif kind == "update" and wrong:
         memory.update(batch.index, {"priority": extras["priority"].double()})
     elif kind == "update":
         memory.update(batch.index, {"priority": extras["priority"]})

@@ -189,3 +189,22 @@ def test_logits_of_a_head_that_grows():
         memory.add(batch, {"logits": torch.ones(30, 1)})
     with raises_sentence(InputError, "logits", "not 2"):
         memory.widen("logits", 2)
+
+
+def test_draws_after_a_resume_are_those_of_the_stored_priorities():
+    codecs = {"priority": "fp16"}
+    memory = fill(Memory(50, policy="priority", codecs=codecs), torch.arange(50), 50, extras=priorities)
+    memory.sample(3, generator(0))
+    memory.update(memory.index, {"priority": torch.rand(50) + 0.1})
+    resumed = Memory(50, policy="priority", codecs=codecs)
+    resumed.load_state_dict(memory.state_dict())
+    assert_same_rows(memory.sample(500, generator(1)), resumed.sample(500, generator(1)))
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(9, dtype=torch.bool), torch.ones(9), torch.ones(9, 1).long(), [1]])
+def test_places_and_ids_are_integers(wrong):
+    memory = fill(Memory(9), torch.arange(9), 9, extras=priorities)
+    with raises_sentence(InputError, "integers [B]"):
+        memory.select(wrong)
+    with raises_sentence(InputError, "integers [B]"):
+        memory.update(wrong, {"priority": torch.ones(9)})

@@ -193,6 +193,58 @@ def test_a_full_disk_is_an_error_and_nothing_is_lost(tmp_path):
     assert_same_rows(other.all(), before)
 
 
+def test_files_that_are_deleted_in_use_are_no_rows_of_zeros(tmp_path):
+    memory = fill(mapped(tmp_path, capacity=1000), torch.arange(10), 10)
+    before = memory.all()
+    for path in files(tmp_path):
+        path.unlink()
+    with raises_sentence(InputError, "deleted"):
+        memory.add(rows(range(10, 300)))
+    assert_same_rows(memory.all(), before)
+    with raises_sentence(CheckpointError, "cannot be written"):
+        memory.state_dict()
+
+
+def test_of_two_memories_that_resume_from_one_state_one_goes_on(tmp_path):
+    state = fill(mapped(tmp_path), torch.arange(60), 20).state_dict()
+    first, second = mapped(tmp_path), mapped(tmp_path)
+    for memory in (first, second):
+        memory.load_state_dict(state)
+    assert_same_memory(first, second)  # nobody has written yet
+    fill(first, torch.arange(60, 300), 20)
+    for use in (second.all, second.state_dict, lambda: fill(second, torch.arange(300, 900), 99)):
+        with raises_sentence(InputError, "another memory", "last checkpoint"):
+            use()
+    assert_same_memory(first, fill(Memory(40, seed=3), torch.arange(300), 50))
+
+
+def test_rows_that_may_be_overwritten_are_not_read(tmp_path):
+    memory = fill(mapped(tmp_path, policy="ring"), torch.arange(40), 40)
+    reader = mapped(tmp_path, policy="ring")
+    reader.load_state_dict(memory.state_dict())
+    before = reader.all()
+    for start in range(40, 400, 40):
+        fill(memory, torch.arange(start, start + 40), 40)
+        memory.state_dict()
+        if start == 40:
+            assert_same_rows(reader.all(), before)
+    with raises_sentence(InputError, "another memory"):
+        reader.all()
+
+
+def test_files_that_may_not_be_written(tmp_path, monkeypatch):
+    state = fill(mapped(tmp_path), torch.arange(60), 20).state_dict()
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("unable to open file in read-write mode: Read-only file system (30)")
+
+    monkeypatch.setattr(torch, "from_file", refuse)  # what torch says of a file without permission to write
+    memory = mapped(tmp_path)
+    with raises_sentence(InputError, "memory map", "Read-only", "writable"):
+        memory.load_state_dict(state)
+    assert len(memory) == 0
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("no folder")
     memory = mapped(tmp_path / "file" / "map")
@@ -237,8 +289,14 @@ def test_a_killed_process_leaves_a_state_that_can_be_resumed(tmp_path):
     assert torch.equal(memory.index, fill(Memory(40, seed=3), torch.arange(saved["start"] + 400), 50).index)
 
 
-def test_wider_extras_leave_earlier_states_alone(tmp_path):
-    memory = fill(mapped(tmp_path), torch.arange(90), 30, extras=lambda i: {"logits": i[:, None].float()})
+@pytest.mark.parametrize("codec", ["raw", "int8"])
+def test_wider_extras_leave_earlier_states_alone(tmp_path, codec):
+    memory = fill(
+        mapped(tmp_path, codecs={"logits": codec}),
+        torch.arange(90),
+        30,
+        extras=lambda i: {"logits": i[:, None].float()},
+    )
     state, before = memory.state_dict(), memory.all()
     memory.widen("logits", 4)
     memory.add(rows(range(90, 120)), {"logits": torch.ones(30, 4)})

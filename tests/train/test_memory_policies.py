@@ -184,6 +184,70 @@ def test_weighted_keeps_the_largest_keys():
     assert (memory.index % 5).min() > 0  # rows of weight 0 stay only while there is room
 
 
+@pytest.mark.parametrize("policy", ["class_balanced", "task_balanced"])
+def test_an_offer_that_failed_leaves_later_rows_their_chance(policy):
+    # Only an offer that went through may settle that a group has all the rows it will ever have.
+    step = {"class_balanced": (7, 1), "task_balanced": (1, 100)}[policy]
+    many, few = (torch.arange(40) * step[0] + group * step[1] for group in (0, 1))
+    few = few[reservoir_keys(3, few).argsort(descending=True)]
+    memory, sound = (Memory(12, policy=policy, seed=3, codecs={"image": "int8"}) for _ in range(2))
+    for m in (memory, sound):
+        fill(m, torch.cat([many[:10], few[:2]]), 12)
+    broken = rows(few)
+    broken.inputs["image"] *= float("nan")
+    with raises_sentence(InputError, "finite"):
+        memory.add(broken)
+    assert_same_memory(fill(memory, few[2:9], 1), fill(sound, few[2:9], 1))
+
+
+class Hardest(Balanced):
+    """The rows of the largest loss of every class."""
+
+    ranked_by = "loss"
+
+    def rank(self, seed, batch):
+        return batch.extras["loss"].long()
+
+
+def test_groups_follow_their_rows_when_they_are_ranked_anew():
+    memory = fill(Memory(6, policy=Hardest(lambda b: b.index % 2)), torch.arange(20), 20, extras=loss_of)
+    assert memory.index.tolist() == [18, 19, 16, 17, 14, 15]
+    memory.update(memory.index, {"loss": torch.tensor([0.0, 1, 2, 3, 4, 5])})
+    assert memory.index.tolist() == [14, 15, 16, 17, 18, 19]
+    other = Memory(6, policy=Hardest(lambda b: b.index % 2))
+    other.load_state_dict(memory.state_dict())
+    fill(memory, torch.arange(40, 43), 3, extras=loss_of)
+    assert sorted(memory.index.tolist()) == [14, 15, 17, 40, 41, 42]
+
+
+def loss_of(index):
+    return {"loss": index.float()}
+
+
+class Own:
+    """A policy of one's own that ranks by a hint, and may break its contract."""
+
+    def __init__(self, kept):
+        self.kept = kept
+
+    def rank(self, seed, batch):
+        return batch.extras["loss"].long()
+
+    def may_enter(self, keys, kept):
+        return torch.ones_like(keys, dtype=torch.bool)
+
+    def keep(self, candidates, capacity):
+        return candidates.keys.argsort(descending=True)[:capacity] if self.kept is None else torch.tensor(self.kept)
+
+
+def test_a_policy_of_ones_own_sees_hints_and_keeps_its_contract():
+    memory = fill(Memory(3, policy=Own(None)), torch.arange(9), 4, hints=loss_of)
+    assert memory.index.tolist() == [8, 7, 6] and not memory.all().extras
+    for wrong in ([0, 1, 2, 3], [0, 0], [-1], [9]):
+        with raises_sentence(InputError, "at most 3 different positions below 9"):
+            fill(Memory(3, policy=Own(wrong)), torch.arange(9), 9, hints=loss_of)
+
+
 WRONG = [
     ("herding", {}, {}, ("features", "hints")),
     ("herding", {}, {"features": torch.zeros(3)}, ("features", "[B, D]")),

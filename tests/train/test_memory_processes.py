@@ -130,6 +130,7 @@ MISTAKES = {
     "codec": ("rank 1", "finite"),
     "length": ("rank 1", "expected 3 rows", "priority"),
     "update": ("rank 1", "priority", "float64"),
+    "ids": ("rank 1", "integers", "bool"),
     "call": ("call", "add", "update"),
     "capacity": ("capacity", "4", "5"),
 }

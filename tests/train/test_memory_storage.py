@@ -252,3 +252,10 @@ def test_wider_extras_take_their_room_from_the_rows(policy):
     assert torch.equal(memory.index, smaller.index)
     kept = memory.all().extras["logits"]
     assert kept[:, :2].eq(1).all() and kept[:, 2:].eq(0).all()
+
+
+def test_rows_travel_to_where_the_columns_lie():
+    # Device "meta" refuses rows of another device as a GPU does.
+    memory = Memory(4, device="meta", codecs={"image": "int8"})
+    memory.add(rows(range(9)), {"logits": torch.ones(9, 2)})
+    assert len(memory) == 4 and memory.all().extras["logits"].device.type == "meta"

@@ -70,7 +70,7 @@ class Column:
             if encoded is None:
                 column.index_fill_(0, slots, 0)
             else:
-                column.index_copy_(0, slots, encoded[name])
+                column.index_copy_(0, slots, encoded[name].to(column.device))
 
     def stored(self, slots: Tensor) -> Parts:
         """Codes of the rows in ``slots``."""
@@ -142,6 +142,7 @@ class Store:
 
     def make_room(self, stays: np.ndarray, n: int, new: Mapping[Key, Column], capacity: int) -> np.ndarray:
         """n free slots, the lowest, beside those that ``stays`` names; the columns grow by doubling."""
+        self.storage.ready()
         taken = np.concatenate([stays, self.storage.frozen])
         used = np.zeros(max(self.rows, int(taken.max(initial=-1)) + 1) + n, dtype=bool)
         used[taken] = True
@@ -171,6 +172,7 @@ class Store:
 
     def writable(self, slots: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Slots [places] that may be written to, with the same rows: those that a state refers to are copied."""
+        self.storage.ready()
         mine = slots[places].copy()
         frozen = np.flatnonzero(np.isin(mine, self.storage.frozen))
         if len(frozen):
@@ -193,11 +195,12 @@ class Store:
     def widen(self, wider: Column) -> None:
         """Put a column of ``wider`` in the place of the old one, zeros behind its entries."""
         old = self.columns[wider.key]
-        parts = {name: torch.zeros((self.rows, *shape), dtype=dtype) for name, (shape, dtype) in wider.layout.items()}
-        for name, part in parts.items():
-            room = part[..., : old.shape[-1]] if part.shape != old.parts[name].shape else part
-            room.copy_(old.parts[name])
-        wider.parts = {name: self.storage.replace(wider.key, name, part) for name, part in parts.items()}
+        wider.parts = dict(old.parts)  # scales stay where they are: one part is replaced or none
+        for name, (shape, dtype) in wider.layout.items():
+            if shape != tuple(old.parts[name].shape[1:]):
+                part = torch.zeros((self.rows, *shape), dtype=dtype)
+                part[..., : old.shape[-1]].copy_(old.parts[name])
+                wider.parts[name] = self.storage.replace(wider.key, name, part)
         self.columns[wider.key] = wider
 
     def pack(self, slots: Tensor) -> bool:

@@ -131,8 +131,9 @@ class Rows:
         self.store.rewrite(self.slots(places), encoded)
         if keys is not None:
             self.table.rekey(getattr(self.policy, "sorted_by", "") == "key", places, keys)
-        for name, x in chosen.items():
-            self.priorities.update(self.table.version, name, places, x)
+        for name in chosen:
+            stored = self.store.extra(name).decode(encoded[name])  # what a resumed memory draws by
+            self.priorities.update(self.table.version, name, places, stored)
 
     def _new_keys(self, index: np.ndarray, extras: dict[str, Tensor]) -> np.ndarray | None:
         ranked_by = getattr(self.policy, "ranked_by", None)

@@ -27,7 +27,8 @@ class Mapped:
     last two different states stay as they are (a run may die while it saves the last one), so that the files have room
     for up to two more generations of rows than the memory keeps. Every write stamps its slots with a random number,
     and a slot that may be overwritten loses its stamp on the disk first: a state whose rows are gone is refused, never
-    mixed with others.
+    mixed with others. Of the memories that resumed from one state, the one that writes first goes on; the others are
+    told with an error before they read or write again.
     """
 
     packs = False
@@ -40,6 +41,9 @@ class Mapped:
         self._files: dict[tuple[Key, str], str] = {}
         self._stamps = torch.zeros(0, dtype=torch.int64)
         self._states: list[np.ndarray] = []  # slots of the last two states, the older one first
+        self._owner: Tensor | None = None  # in a file: the number of the memory that writes
+        self._number = secrets.randbits(63) | 1
+        self._seen = self._number  # whose rows these are: the owner's, when a state was loaded
         self._written = True  # whether rows have been written since the last state
         self._last: dict[str, Any] = {}
 
@@ -56,9 +60,14 @@ class Mapped:
         if (key, part) not in self._files:
             # A name that no earlier or abandoned state of this folder can refer to.
             self._files[key, part] = f"{len(self._files)}-{secrets.token_hex(8)}.bin"
+        self._still(self._files[key, part], old is not None)
+        self._still("stamps.bin", len(self._stamps) > 0)
         column = self._open(self._files[key, part], rows, shape, dtype, grow=True)
         if rows > len(self._stamps):
             self._stamps = self._open("stamps.bin", rows, (), torch.int64, grow=True)
+        if self._owner is None:
+            self._owner = self._open("owner", 1, (), torch.int64, grow=True)
+            self._owner[0] = self._number
         return column
 
     def adopt(self, key: Key, part: str, column: Tensor) -> Tensor:
@@ -76,7 +85,13 @@ class Mapped:
         return mine
 
     def take(self, column: Tensor, slots: Tensor, device: torch.device) -> Tensor:
+        self._check_owner()
         return column.index_select(0, slots).to(device)
+
+    def ready(self) -> None:
+        self._check_owner()
+        if self._owner is not None and self._seen != self._number:
+            self._owner[0] = self._seen = self._number
 
     def wrote(self, slots: Tensor) -> None:
         self._stamps[slots] = secrets.randbits(63) | 1
@@ -86,12 +101,17 @@ class Mapped:
         """A state of the rows in ``slots``, on the disk."""
         if not self._written and self._states and np.array_equal(self._states[-1], slots):
             return self._last
+        self.ready()
+        if self._owner is not None and len(self._states) == 2:
+            # The rows of the older state may go from now on: who reads them is told.
+            self._number = self._seen = secrets.randbits(63) | 1
+            self._owner[0] = self._number
         self._states = [*self._states[-1:], slots.copy()]
         self.frozen = np.unique(np.concatenate(self._states))
         free = torch.ones(len(self._stamps), dtype=torch.bool)
         free[torch.from_numpy(self.frozen)] = False
         self._stamps[free] = 0
-        self._flush()
+        self._flush([self._files[key, part] for key, column in columns.items() for part in column.layout])
         self._written = False
         self._last = {
             "folder": self._name,
@@ -128,6 +148,8 @@ class Mapped:
                 self._files[column.key, part] = Path(file).name
                 column.parts[part] = self._open(Path(file).name, room, part_shape, part_dtype, grow=False)
             columns[column.key] = column
+        self._owner = self._open("owner", 1, (), torch.int64, grow=True)
+        self._seen = int(self._owner[0])
         self._states, self.frozen = [slots.copy()], np.sort(slots)
         return columns, room, slots
 
@@ -146,12 +168,33 @@ class Mapped:
             ) from error
         if size == 0:
             return torch.zeros((rows, *shape), dtype=dtype)
-        return torch.from_file(str(path), shared=True, size=size // dtype.itemsize, dtype=dtype).view(rows, *shape)
-
-    def _flush(self) -> None:
         try:
-            for path in self.folder.glob("*.bin"):
-                flush(path)
+            values = torch.from_file(str(path), shared=True, size=size // dtype.itemsize, dtype=dtype)
+        except RuntimeError as error:
+            raise InputError(
+                f"memory map {path} cannot be opened for reading and writing ({error}); make the folder writable, or "
+                f"work with a copy of it."
+            ) from error
+        return values.view(rows, *shape)
+
+    def _still(self, name: str, used: bool) -> None:
+        if used and not (self.folder / name).is_file():
+            raise InputError(
+                f"memory map {self.folder / name} has been deleted while a memory was using it; start a new run, or "
+                f"restore the folder and resume from the last checkpoint."
+            )
+
+    def _check_owner(self) -> None:
+        if self._owner is not None and int(self._owner[0]) != self._seen:
+            raise InputError(
+                f"memory map {self.folder}: another memory that resumed from a state of it has written to it since; "
+                f"use that one, or load the last checkpoint again."
+            )
+
+    def _flush(self, names: list[str]) -> None:
+        try:
+            for name in [*names, "stamps.bin"]:
+                flush(self.folder / name)
             flush(self.folder)
             flush(self._above)
         except OSError as error:

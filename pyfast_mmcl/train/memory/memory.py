@@ -182,11 +182,11 @@ class Memory:
         Returns bool [B]: which ids are held, on the CPU; the others are passed over. A policy that ranks by an extra
         ranks anew by it. Raises InputError, with nothing changed, for an extra that is not stored or does not fit.
         """
-        ids = numbers(index)
         if self._wire is None:
+            ids = numbers(index)
             self._rows.rewrite(ids, {name: self._rows.store.values(name, x, len(ids)) for name, x in extras.items()})
         else:
-            update_together(self._wire, self._rows, ids, extras)
+            ids = update_together(self._wire, self._rows, index, extras)
         return torch.from_numpy(self._rows.table.places(ids) >= 0)
 
     def widen(self, name: str, width: int) -> None:
@@ -231,13 +231,14 @@ class Memory:
             given = chances(rows.policy, rows.seed, rows.table, batch, hints, full=full)
             offer = decide(rows.policy, rows.table, given, capacity)
         else:
-            offer = decide_custom(rows.policy, rows.seed, rows.table, rows.store, batch, capacity)
+            offer = decide_custom(rows.policy, rows.seed, rows.table, rows.store, batch, hints, capacity)
         if offer is not None:
             encoded = rows.store.encode(batch.select(torch.from_numpy(offer.winners).to(batch.device)), new)
             rows.settle(offer, new, encoded, rows.make_room(offer, new, capacity), capacity)
-        elif new:
+        else:
             rows.store.prepare(new, rows.store.rows)
             rows.store.columns.update(new)
+            rows.table.close()
 
 
 def _make_storage(storage: str, device: torch.device, folder: str | Path | None) -> Storage:

@@ -59,7 +59,10 @@ def as_old(batch: Batch, extras: Mapping[str, Tensor], hints: Mapping[str, Tenso
 
 
 def numbers(x: Tensor) -> np.ndarray:
-    """Integers as an int64 array on the CPU."""
+    """Integers as an int64 array on the CPU. Raises InputError for what is not a row of integers."""
+    if not isinstance(x, Tensor) or x.ndim != 1 or x.dtype == torch.bool or x.is_floating_point():
+        got = f"{list(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise InputError(f"memory: expected a tensor of integers [B], got {got}; of a mask give mask.nonzero()[:, 0].")
     if x.dtype != torch.int64 or x.device.type != "cpu":
         x = x.to("cpu", torch.int64)
     return x.numpy()
@@ -69,7 +72,7 @@ def chances(
     policy: KeyPolicy, seed: int, table: Table, batch: Batch, hints: Mapping[str, Tensor], *, full: bool
 ) -> Chances:
     """The rows of ``batch`` that a policy lets hope; all of them unless the table is ``full``."""
-    seen = replace(batch, extras={**batch.extras, **hints}) if hints else batch
+    seen = _with(batch, hints)
     index = numbers(batch.index)
     groups = numbers(policy.groups(seen)) if policy.grouped else None
     if policy.arrival or policy.whole:
@@ -80,6 +83,10 @@ def chances(
         return Chances(np.arange(len(index)), index, keys, groups)
     some = table.chance(keys, groups)
     return Chances(some, index[some], keys[some], None if groups is None else groups[some])
+
+
+def _with(batch: Batch, hints: Mapping[str, Tensor]) -> Batch:
+    return replace(batch, extras={**batch.extras, **hints}) if hints else batch
 
 
 def no_chances(policy: Policy | KeyPolicy) -> Chances:
@@ -106,10 +113,11 @@ def decide_custom(
     table: Table,
     store: Store,
     batch: Batch,
+    hints: Mapping[str, Tensor],
     capacity: int,
 ) -> Offer | None:
     """The same for a policy of one's own."""
-    keys = policy.rank(seed, batch).to("cpu")
+    keys = policy.rank(seed, _with(batch, hints)).to("cpu")
     may = np.arange(len(keys))
     if len(table) >= capacity:
         may = policy.may_enter(keys, torch.from_numpy(table.keys)).to("cpu").nonzero().flatten().numpy()
@@ -120,7 +128,18 @@ def decide_custom(
         return None
     chosen = torch.from_numpy(may)
     kept = policy.keep(candidates(table, store, batch.select(chosen.to(batch.device)), keys[chosen]), capacity)
-    return _offer(table, Chances(may, index[may], numbers(keys)[may]), numbers(kept))
+    return _offer(table, Chances(may, index[may], numbers(keys)[may]), _places(kept, len(table) + len(may), capacity))
+
+
+def _places(kept: Tensor, rows: int, capacity: int) -> np.ndarray:
+    """What a policy of one's own keeps of so many ``rows``. Raises InputError where it breaks its contract."""
+    places = numbers(kept)
+    if len(places) > capacity or len(np.unique(places)) < len(places) or ((places < 0) | (places >= rows)).any():
+        raise InputError(
+            f"memory: keep of a policy gives at most {capacity} different positions below {rows}, best first; "
+            f"got {len(places)}: {places[:4].tolist()}…"
+        )
+    return places
 
 
 def _ranked(policy: KeyPolicy, given: Chances, capacity: int) -> Chances:

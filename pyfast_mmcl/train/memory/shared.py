@@ -14,7 +14,7 @@ from pyfast_mmcl.data import Batch
 from pyfast_mmcl.train.memory.columns import Column, Key
 from pyfast_mmcl.train.memory.core import Rows
 from pyfast_mmcl.train.memory.exchange import Exchange, dtype_name, layouts
-from pyfast_mmcl.train.memory.offer import Chances, as_old, chances, decide, no_chances
+from pyfast_mmcl.train.memory.offer import Chances, as_old, chances, decide, no_chances, numbers
 from pyfast_mmcl.train.memory.policies import KeyPolicy
 from pyfast_mmcl.train.memory.wire import Wire
 
@@ -60,15 +60,18 @@ def add_together(
     if offer is not None:
         encoded = exchange.winners(offer, {**memory.store.columns, **new}, encoded, problem)
         memory.settle(offer, new, encoded, slots, capacity)
-    elif new:
-        wire.agree(problem)
-        memory.store.columns.update(new)
+    else:
+        if new:
+            wire.agree(problem)
+            memory.store.columns.update(new)
+        memory.table.close()
 
 
-def update_together(wire: Wire, memory: Rows, ids: np.ndarray, extras: Mapping[str, Tensor]) -> None:
-    """Rewrite extras of the ids that all ranks name; of equal ids the last row of the last rank counts."""
-    problem, values = None, {}
+def update_together(wire: Wire, memory: Rows, index: Tensor, extras: Mapping[str, Tensor]) -> np.ndarray:
+    """Rewrite extras of the ids that all ranks name; of equal ids the last row of the last rank counts. Own ids."""
+    problem, values, ids = None, {}, _NOTHING
     try:
+        ids = numbers(index)
         values = {name: memory.store.values(name, x, len(ids)) for name, x in extras.items()}
     except InputError as error:
         problem = str(error)
@@ -83,7 +86,7 @@ def update_together(wire: Wire, memory: Rows, ids: np.ndarray, extras: Mapping[s
                 f"another; give the same on all."
             )
     if not named:
-        return
+        return ids
     all_ids = wire.gather_rows(torch.from_numpy(ids), exchange.counts).numpy()
     device = memory.store.storage.device
     together = {}
@@ -92,6 +95,7 @@ def update_together(wire: Wire, memory: Rows, ids: np.ndarray, extras: Mapping[s
         own = values[name] if len(ids) else torch.zeros((0, *column.shape), dtype=column.dtype)
         together[name] = wire.gather_rows(own, exchange.counts).to(device)
     memory.rewrite(all_ids, together)
+    return ids
 
 
 def _told(new: Mapping[Key, Column], own: Chances, greet: bool) -> dict[str, Any]:

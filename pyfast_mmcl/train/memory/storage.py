@@ -29,6 +29,9 @@ class Storage(Protocol):
     def replace(self, key: tuple[str, str], part: str, column: Tensor) -> Tensor:
         """As ``adopt``, for a column that takes the place of one of its name."""
 
+    def ready(self) -> None:
+        """Told before rows are written. Raises InputError where they may not be."""
+
     def wrote(self, slots: Tensor) -> None:
         """Told after rows have been written."""
 
@@ -61,6 +64,9 @@ class OnDevice:
 
     def replace(self, key: tuple[str, str], part: str, column: Tensor) -> Tensor:
         return self.adopt(key, part, column)
+
+    def ready(self) -> None:
+        """Nothing: no other memory has these tensors."""
 
     def wrote(self, slots: Tensor) -> None:
         """Nothing: the rows lie where they are."""

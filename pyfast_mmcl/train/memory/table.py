@@ -33,6 +33,7 @@ class Table:
         self._by_id: np.ndarray | None = None
         self._worst: tuple[np.ndarray, np.ndarray] | None = None
         self._closed = _NOTHING  # groups that have lost a row: their share grows no more
+        self._losing = _NOTHING  # groups that lose one if what was last decided comes true
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -80,13 +81,18 @@ class Table:
         else:
             groups = np.concatenate([self.groups, groups])
             order = _grouped(keys, index, groups)
-            lost = np.unique(groups[order[capacity:]])
-            self._closed = np.union1d(self._closed, lost)
+            self._losing = groups[order[capacity:]]
         kept = order[:capacity]
         return kept[np.argsort(index[kept])] if policy.sorted_by == "id" else kept
 
+    def close(self) -> None:
+        """What ``keep`` last decided has come true: groups that lost a row get no larger share."""
+        if len(self._losing):
+            self._closed, self._losing = np.union1d(self._closed, self._losing), _NOTHING
+
     def commit(self, offer: Offer, slots: np.ndarray) -> None:
         """Hold the rows that an offer keeps; ``slots`` of those that enter."""
+        self.close()
         place = np.full(len(offer.index), -1)
         place[offer.entering] = slots
         self.index = np.concatenate([self.index, offer.index])[offer.kept]
@@ -101,8 +107,10 @@ class Table:
         self.keys = self.keys.copy()
         self.keys[places] = keys
         if reorder:
-            order = np.lexsort((self.index, ~self.keys))
+            grouped = len(self.groups) > 0
+            order = _grouped(self.keys, self.index, self.groups) if grouped else np.lexsort((self.index, ~self.keys))
             self.index, self.keys, self.slots = self.index[order], self.keys[order], self.slots[order]
+            self.groups = self.groups[order] if grouped else self.groups
             self._changed()
         self._worst = None
 

@@ -45,8 +45,10 @@ class Wire:
         if most == 0:
             return x.cpu()
         padded = torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])])
-        parts = self.gather(padded.view(torch.uint8) if x.dtype == torch.bool else padded)
-        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)]).view(x.dtype)
+        # As bytes: not every backend carries every dtype.
+        parts = self.gather(padded.flatten().contiguous().view(torch.uint8))
+        rows = [part.view(x.dtype).view(padded.shape)[:n] for part, n in zip(parts, counts, strict=True)]
+        return torch.cat(rows)
 
     def say(self, values: Any) -> list[Any]:
         """``values``, anything that JSON can write, of all ranks; two messages."""
