@@ -41,13 +41,23 @@ def check_alike(t: Tensor, name: str, like: Tensor | None) -> None:
 
 
 def check_weights(x: Any, name: str, like: Tensor | None = None) -> Tensor:
-    """``x`` as float64 [N], finite and ≥ 0."""
+    """``x`` as float64 [N], finite and ≥ 0; −0 becomes 0, whose quotients would be infinite with the wrong sign."""
     t = check_reals(x, name, like)
     bad = ~((t >= 0) & (t < torch.inf))
     if bool(bad.any()):
         row = int(bad.nonzero()[0, 0])
         raise InputError(f"{name}: expected finite numbers of at least 0, entry {row} is {float(t[row])}.")
-    return t
+    return t + 0.0
+
+
+def check_squares(squares: Tensor, name: str, rows: Tensor) -> None:
+    """Squared norms [R] (times their number) of rows [R] must be finite for scores to be."""
+    bad = ~squares.isfinite()
+    if bool(bad.any()):
+        row = int(rows[bad].min())
+        raise InputError(
+            f"{name}: expected finite numbers with a finite squared norm, row {row} is not; scale the rows down."
+        )
 
 
 def check_reals(x: Any, name: str, like: Tensor | None = None) -> Tensor:

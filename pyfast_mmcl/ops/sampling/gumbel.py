@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._errors import InputError, whole_number
+from ..knn._checks import check_flag
 from . import _dispatch
 from ._checks import check_reals, check_weights, in_kind
 from .uniform import open_uniform, portable_log
@@ -34,10 +35,11 @@ def gumbel_top_k(weights: Any, k: int, *, seed: int, log: bool = False, backend:
 
     Reference: Yellott, J. Math. Psych. 1977; Kool et al., Stochastic beams, ICML 2019; Efraimidis & Spirakis 2006.
     """
+    check_flag(log, "log")
     w = check_reals(weights, "weights") if log else check_weights(weights, "weights")
     if log:
         _check_logarithms(w)
-    draws = whole_number("k", k, least=0)
+    draws, number = whole_number("k", k, least=0), whole_number("seed", seed, least=None)
     positive = int((w > (-torch.inf if log else 0)).sum())
     if draws > positive:
         raise InputError(
@@ -47,9 +49,13 @@ def gumbel_top_k(weights: Any, k: int, *, seed: int, log: bool = False, backend:
     if draws == 0:
         return in_kind(torch.zeros(0, dtype=torch.int64, device=w.device), weights)
     # Relative weights neither overflow nor lose digits; one that all but vanishes is still drawn before a weight of 0.
-    w = w - w.max() if log else torch.where(w > 0, (w / w.max()).clamp(min=1e-300), w)
+    w = (
+        torch.where(w > -torch.inf, (w - w.max()).clamp(min=-1e300), w)
+        if log
+        else torch.where(w > 0, (w / w.max()).clamp(min=1e-300), w)
+    )
     module = _dispatch.implementation("gumbel_top_k", backend, w)
-    return in_kind(module.gumbel_top_k(w.contiguous(), draws, whole_number("seed", seed, least=None), log), weights)
+    return in_kind(module.gumbel_top_k(w.contiguous(), draws, number, log), weights)
 
 
 def gumbel_top_k_reference(weights: Tensor, k: int, seed: int, log: bool = False) -> Tensor:

@@ -100,3 +100,13 @@ def test_threads_kinds_and_layouts(backend):
 def test_refusals(backend, weights, k, log, words):
     with raises_sentence(InputError, *words):
         gumbel_top_k(torch.tensor(weights), k, seed=0, log=log, backend=backend)
+
+
+def test_a_weight_of_minus_zero_is_a_weight_of_zero(backend):
+    weights = torch.tensor([1.0, -0.0, 2.0, -0.0])
+    assert sorted(gumbel_top_k(weights, 2, seed=0, backend=backend).tolist()) == [0, 2]
+
+
+def test_logarithms_at_the_ends_of_float64_come_before_those_of_zero(backend):
+    logs = torch.tensor([-torch.inf, -1e308, 1e308], dtype=torch.float64)
+    assert gumbel_top_k(logs, 2, seed=0, log=True, backend=backend).tolist() == [2, 1]

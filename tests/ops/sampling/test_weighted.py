@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyfast_mmcl.ops.sampling import merge_reservoir, reservoir_keys, weighted_keys
+from pyfast_mmcl.ops.sampling import Reservoir, merge_reservoir, reservoir_keys, weighted_keys
 from pyfast_mmcl.ops.sampling.keys import _mix
 from pyfast_mmcl.ops.sampling.weighted import weighted_keys_reference
 from tests.check import assert_same_bits
@@ -78,3 +78,11 @@ def test_weights_of_any_type_and_numpy(dtype):
         array = weighted_keys(2, np.arange(4), w.numpy())
         assert isinstance(array, np.ndarray)
         assert_same_bits(ours, torch.from_numpy(array))
+
+
+def test_a_weight_of_minus_zero_is_a_weight_of_zero(backend):
+    ids, weights = torch.arange(4), torch.tensor([-0.0, 1.0, 1.0, 1.0])
+    assert weighted_keys(0, ids, weights)[0] == -torch.inf
+    reservoir = Reservoir(3, backend=backend)
+    reservoir.offer(ids, weights=weights)
+    assert sorted(reservoir.index.tolist()) == [1, 2, 3]
