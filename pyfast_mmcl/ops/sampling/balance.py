@@ -32,13 +32,16 @@ def balanced_allocation(counts: Any, capacity: int, *, weights: Any = None) -> A
         int64 [G], of the kind and on the device of ``counts``; the sum is min(capacity, counts.sum()).
 
     Raises:
-        InputError: wrong dtype or shape, negative counts, weights that are negative or not finite.
+        InputError: wrong dtype or shape, counts that are negative or sum to 2⁶² or more, weights that are
+            negative or not finite.
 
     Reference: Webster's method of apportionment; Balinski & Young, Fair Representation, 1982.
     """
     rows = check_index(counts, "counts")
     if bool((rows < 0).any()):
         raise InputError(f"counts: expected numbers of at least 0, got {int(rows.min())}.")
+    if float(rows.double().sum()) >= 2.0**62:
+        raise InputError(f"counts: expected a sum below 2**62, got {float(rows.double().sum()):.3g}; divide them.")
     left = min(whole_number("capacity", capacity, least=0), int(rows.sum()))
     if weights is None:
         return in_kind(equal_shares(rows, left), counts)
@@ -86,12 +89,23 @@ def _weighted_shares(counts: Tensor, weights: Tensor, capacity: int) -> Tensor:
         else:
             low = middle
     given = _seats(counts, w, low) if low >= 0 else torch.zeros_like(counts)
-    at_level = _seats(counts, w, high) - given
-    # Seats of the same level: the smaller s first, then the smaller group.
-    order = (given * (at_level > 0)).argsort(stable=True)
-    order = order[at_level[order] > 0]
-    given[order[: capacity - int(given.sum())]] += 1
-    return given
+    return _share_level(given, _seats(counts, w, high), capacity)
+
+
+def _share_level(given: Tensor, most: Tensor, capacity: int) -> Tensor:
+    """Seats given + 1 … most of every group are of the same level: the smaller s first, then the smaller group.
+
+    A group has several where (s − ½)/w is infinite, as it is for weights near the smallest number.
+    """
+    low, high = 0, int(most.max())
+    while low < high:
+        middle = (low + high + 1) // 2
+        if int(torch.minimum(given.clamp(min=middle), most).sum()) <= capacity:
+            low = middle
+        else:
+            high = middle - 1
+    filled = torch.minimum(given.clamp(min=low), most)
+    return _hand_out(filled, (given <= low) & (most > low), capacity)
 
 
 def _seats(counts: Tensor, weights: Tensor, level_bits: int) -> Tensor:

@@ -6,7 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.ops.sampling import balanced_allocation
+from tests.check import raises_sentence
 from tests.ops.sampling.truth import seats
 
 COUNTS = st.lists(st.integers(0, 12), max_size=8)
@@ -54,3 +56,19 @@ def test_large_counts_and_many_groups():
 def test_numpy_in_numpy_out(kind):
     shares = balanced_allocation(np.array([3, 0, 9], dtype=kind), 7, weights=np.array([1.0, 1.0, 2.0]))
     assert isinstance(shares, np.ndarray) and shares.dtype == np.int64 and shares.tolist() == [2, 0, 5]
+
+
+@pytest.mark.parametrize("tiny", [5e-324, 1e-320, 1e-308])
+def test_weights_near_the_smallest_number_leave_no_seat_empty(tiny):
+    # (s − ½)/w is infinite for every s, or from some s on.
+    counts, weights = [10, 10, 4, 10], [tiny, 1.0, tiny, 5e-324]
+    seats = sorted(((s - 0.5) / weights[g], s, g) for g in range(4) for s in range(1, counts[g] + 1))
+    for capacity in range(36):
+        exact = [sum(g == group for _, _, g in seats[:capacity]) for group in range(4)]
+        given = balanced_allocation(np.array(counts), capacity, weights=np.array(weights))
+        assert given.tolist() == exact
+
+
+def test_counts_whose_sum_overflows_are_refused():
+    with raises_sentence(InputError, "counts", "2**62"):
+        balanced_allocation(torch.tensor([2**62, 2**62, 5]), 10)
