@@ -29,6 +29,9 @@ def ordered_dot(x: Tensor, y: Tensor) -> Tensor:
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Rows [N, D] float64 divided by their length; a row of zeros stays zero."""
+    """Rows [N, D] float64 divided by their length; a row of zeros stays zero, one with NaN or infinity has NaN."""
+    # A power of two per row changes no bit of the result, and keeps squares from overflow and from vanishing.
+    exponent = x.abs().amax(1, keepdim=True).frexp().exponent.to(torch.int64).clamp(-1000, 1000)
+    x = x * ((1023 - exponent) << 52).view(torch.float64)
     length = ordered_dot(x, x).sqrt()[:, None]
-    return torch.where(length > 0, x / length, torch.zeros_like(x))
+    return torch.where(length == 0, torch.zeros_like(x), x / length)

@@ -11,7 +11,7 @@ from ..._errors import InputError, whole_number
 from ..knn._checks import as_rows, check_finite, check_flag
 from ..knn.reference import accumulate
 from . import _dispatch
-from ._checks import check_index, in_kind
+from ._checks import check_index, check_squares, in_kind
 from ._ordered import ordered_dot, unit_rows
 
 # Scores closer than this, times k·n·max‖f‖², are told apart by their rounding alone.
@@ -38,7 +38,7 @@ def herding(features: Any, m: int, *, groups: Any = None, normalize: bool = Fals
         scores: the smaller index.
 
     Raises:
-        InputError: wrong shape, dtype or device; NaN or infinity; a negative group.
+        InputError: wrong shape, dtype or device; NaN, infinity or squared norms that overflow; a negative group.
 
     Reference: Welling, Herding dynamical weights to learn, ICML 2009; Rebuffi et al., iCaRL, CVPR 2017, algorithm 4.
     """
@@ -81,6 +81,7 @@ def herding_reference(features: Tensor, m: int, rows: Tensor | None = None, offs
     whole = accumulate(f, member, groups)[0]
     total = torch.zeros_like(whole)
     constant = sizes[member] * ordered_dot(f, f)
+    check_squares(constant, "features", live)
     slack = TIE * _by_group(constant, member, groups, 0.0, "amax")
     order = torch.full((groups, m), -1, device=f.device)
     full = sorted(set(sizes.tolist()))

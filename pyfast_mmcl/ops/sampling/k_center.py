@@ -11,7 +11,7 @@ from ..._errors import InputError, whole_number
 from ..knn._checks import as_rows, check_finite, check_pair
 from ..knn.reference import accumulate
 from . import _dispatch
-from ._checks import in_kind
+from ._checks import check_squares, in_kind
 from ._ordered import ordered_dot
 from .herding import TIE as SCORE_TIE
 
@@ -34,7 +34,8 @@ def k_center(
         features: rows [N, D], torch or NumPy, float32, float16, bfloat16 or float64, finite.
         m: picks, ≥ 0; more than N give N.
         first: row to begin with, where there are no ``centers``; default the row nearest to the mean.
-        centers: points [C, D] that are centres already, for instance the old rows of a memory.
+        centers: points [C, D] that are centres already, for instance the old rows of a memory; of another dtype than
+            ``features``, both are compared as float32 (float64 goes with float64 alone).
         backend: "auto" | "torch" | "native".
 
     Returns:
@@ -42,7 +43,8 @@ def k_center(
         from a row to its nearest centre, infinite where there is no centre, 0 where there are no rows).
 
     Raises:
-        InputError: wrong shape, dtype or device; NaN or infinity; ``first`` that is no row, or beside ``centers``.
+        InputError: wrong shape, dtype or device; NaN, infinity or squared norms that overflow; ``first`` that is no
+            row, or beside ``centers``.
 
     Reference: Gonzalez, Clustering to minimize the maximum intercluster distance, TCS 1985.
     """
@@ -56,6 +58,8 @@ def k_center(
         raise InputError("first: expected either first or centers, got both; add the row to the centers.")
     if n == 0:
         return in_kind(torch.zeros(0, dtype=torch.int64, device=rows.device), features), 0.0
+    if known is not None and known.dtype != rows.dtype:  # float16 cannot hold the others' values
+        rows, known = rows.float(), known.float()
     indices, radius = _dispatch.implementation("k_center", backend, rows).k_center(rows, picks, first, known)
     return in_kind(indices, features), radius
 
@@ -64,7 +68,9 @@ def _check_centers(centers: Any, rows: Tensor) -> Tensor | None:
     known = as_rows(centers, "centers")
     check_pair(rows, known, "features", "centers")
     check_finite(known, "centers")
-    return known.to(rows.dtype).contiguous() if len(known) else None
+    wide = known.double()
+    check_squares(ordered_dot(wide, wide), "centers", torch.arange(len(wide), device=wide.device))
+    return known.contiguous() if len(known) else None
 
 
 def k_center_reference(
@@ -73,6 +79,7 @@ def k_center_reference(
     """Picks [m] and radius in float64 torch; N ≥ 1, m ≤ N."""
     check_finite(features, "features")
     rows = features.double()
+    check_squares(len(rows) * ordered_dot(rows, rows), "features", torch.arange(len(rows), device=rows.device))
     nearest = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=rows.device)
     for center in [] if centers is None else centers.double():
         nearest = torch.minimum(nearest, _squared_distance(rows, center))

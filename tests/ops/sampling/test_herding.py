@@ -1,5 +1,7 @@
 """Herding against its definition: without rounding on whole numbers, pick by pick on real ones."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -154,3 +156,23 @@ def test_backends_agree_also_where_only_rounding_could_tell():
         assert torch.equal(slow, fast)
     pair = torch.randn(2, 7)  # both are equally near their mean
     assert herding(pair, 1, backend="torch").tolist() == herding(pair, 1, backend="native").tolist() == [0]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+def test_rows_of_any_length_are_brought_to_length_one(backend, scale):
+    rows = torch.randn(20, 5, dtype=torch.float64)
+    order = herding(rows, 20, normalize=True, backend=backend)
+    assert torch.equal(herding(rows * 2.0 ** round(math.log2(scale)), 20, normalize=True, backend=backend), order)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_row_that_is_not_finite_is_refused_before_it_is_brought_to_length_one(backend, bad):
+    with raises_sentence(InputError, "features", "row 1"):
+        herding(torch.tensor([[1.0, 2.0], [1.0, bad]]), 1, normalize=True, backend=backend)
+
+
+def test_squared_norms_that_overflow_are_refused(backend):
+    rows = torch.ones(4, 3, dtype=torch.float64)
+    rows[2] = 1e200
+    with raises_sentence(InputError, "features", "squared norm", "row 2"):
+        herding(rows, 2, backend=backend)

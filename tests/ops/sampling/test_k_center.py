@@ -110,3 +110,20 @@ def test_awkward_sizes(backend, n):
 def test_refusals(backend, arguments, words):
     with raises_sentence(InputError, *words):
         k_center(**({"features": torch.ones(4, 2), "m": 2, "backend": backend} | arguments))
+
+
+def test_centers_of_another_dtype_keep_their_values(backend):
+    rows = torch.tensor([[1.0, 0.0]], dtype=torch.bfloat16)
+    radius = k_center(rows, 0, centers=torch.tensor([[1.001, 0.0]]), backend=backend)[1]
+    assert radius == pytest.approx(0.001, rel=1e-3)
+    far = torch.tensor([[1e6, 0.0]])  # no number of float16
+    assert k_center(torch.zeros(3, 2).half(), 0, centers=far, backend=backend)[1] == 1e6
+
+
+def test_squared_norms_that_overflow_are_refused(backend):
+    rows = torch.ones(4, 3, dtype=torch.float64)
+    with raises_sentence(InputError, "centers", "squared norm", "row 1"):
+        k_center(rows, 2, centers=torch.tensor([[0.0] * 3, [1e200] * 3], dtype=torch.float64), backend=backend)
+    rows[2] = 1e200
+    with raises_sentence(InputError, "features", "squared norm", "row 2"):
+        k_center(rows, 2, backend=backend)
