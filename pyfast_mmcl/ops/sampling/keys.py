@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyfast_mmcl._errors import InputError, whole_number
 
+from ..knn._checks import as_tensor
 from . import _dispatch, _native_sampling
 
 _GAMMA = 0x9E3779B97F4A7C15
@@ -34,11 +35,13 @@ def reservoir_keys(seed, index):
     index [N] (any shape): integers, torch on any device or NumPy. Returns int64 of the same shape and kind, all
     distinct for distinct ids. Raises InputError for an index that is not of an integer type.
     """
-    if isinstance(index, np.ndarray):
-        return reservoir_keys(seed, torch.from_numpy(np.ascontiguousarray(index))).numpy()
-    if not isinstance(index, Tensor) or index.is_floating_point() or index.dtype == torch.bool:
+    kind = index.dtype.kind if isinstance(index, np.ndarray) else _kind(index)
+    if kind not in "iu":
         got = getattr(index, "dtype", type(index).__name__)
         raise InputError(f"index: expected integer example ids, got {got}; convert with .to(torch.int64).")
+    if isinstance(index, np.ndarray):
+        return reservoir_keys(seed, as_tensor(index, "index")).numpy()
+    index = as_tensor(index, "index")
     number = whole_number("seed", seed, least=None)
     if _dispatch.native_usable("reservoir_keys", index)[0]:
         return _native_sampling.hash_keys(number, index.to(torch.int64).contiguous())
@@ -53,8 +56,21 @@ def reservoir_keys_reference(seed: int, index: Tensor) -> Tensor:
     return word ^ _shift(word, 31)
 
 
-def hash_uniform(seed: int, index: Tensor) -> Tensor:
-    """Uniform numbers in [0, 1) that depend on (seed, id) alone; index integers [N] → float64 [N]."""
+def _kind(x: object) -> str:
+    """What NumPy would call the kind of a tensor's numbers: "i", "f", or "O" for what is no tensor."""
+    if not isinstance(x, Tensor):
+        return "O"
+    return "f" if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool or x.is_quantized else "i"
+
+
+@overload
+def hash_uniform(seed: int, index: Tensor) -> Tensor: ...
+@overload
+def hash_uniform(seed: int, index: np.ndarray) -> np.ndarray: ...
+def hash_uniform(seed, index):
+    """Uniform numbers in [0, 1) that depend on (seed, id) alone; index integers [N] → float64 [N], in kind."""
+    if isinstance(index, np.ndarray):
+        return (reservoir_keys(seed, index).view(np.uint64) >> 11).astype(np.float64) * 2.0**-53
     return _shift(reservoir_keys(seed, index), 11).to(torch.float64) * 2.0**-53
 
 
@@ -62,7 +78,7 @@ def fold_seed(seed: int, *path: int) -> int:
     """One seed in [0, 2^63) for a place such as (task, epoch, step) under ``seed``; neighbours are unrelated."""
     word = _mix(whole_number("seed", seed, least=None))
     for step in path:
-        word = _mix(word ^ (step & _WORD))
+        word = _mix(word ^ (whole_number("step", step, least=None) & _WORD))
     return word >> 1
 
 

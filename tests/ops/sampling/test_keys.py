@@ -1,5 +1,7 @@
 """Hash keys: the published splitmix64 numbers, distinct, uniform, the same in torch and NumPy."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from scipy.stats import kstest
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.ops.sampling import fold_seed, hash_uniform, reservoir_keys
 from pyfast_mmcl.ops.sampling.keys import _mix
+from tests.check import raises_sentence
 
 WORD = (1 << 64) - 1
 
@@ -71,3 +74,24 @@ def test_a_seed_that_is_no_whole_number_is_refused():
 def test_bad_index_is_refused(index):
     with pytest.raises(InputError, match="integer example ids"):
         reservoir_keys(0, index)
+
+
+def test_arrays_as_users_have_them():
+    ids = np.arange(3)
+    ids.flags.writeable = False
+    expected = reservoir_keys(1, torch.arange(3)).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(reservoir_keys(1, ids), expected)
+    one = reservoir_keys(1, np.array(2))
+    assert one.shape == () and one == expected[2]
+    assert np.array_equal(hash_uniform(1, ids), hash_uniform(1, torch.arange(3)).numpy())
+    for bad in (ids.astype(object), ids.astype(">i8"), torch.ones(2, dtype=torch.complex64), ids.astype(bool)):
+        with raises_sentence(InputError, "index"):
+            reservoir_keys(1, bad)
+
+
+def test_a_path_takes_numbers_of_numpy():
+    assert fold_seed(1, np.int64(-3), np.uint8(7)) == fold_seed(1, -3, 7)
+    with raises_sentence(InputError, "step", "1.5"):
+        fold_seed(1, 1.5)
