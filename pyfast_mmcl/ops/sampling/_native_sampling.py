@@ -105,7 +105,7 @@ def alias_sample(keep: Tensor, alias: Tensor, n: int, seed: int, step: int) -> T
     index = _new(n)
     capsule = _native.capsule
     threads = torch.get_num_threads()
-    _native.module().alias_sample(capsule(keep), capsule(alias), seed & _WORD, step, capsule(index), threads)
+    _native.module().alias_sample(capsule(keep), capsule(alias), seed & _WORD, step & _WORD, capsule(index), threads)
     return index
 
 
@@ -199,7 +199,8 @@ class PriorityTree:
         """
         index, probability = _new(n), _new(n, dtype=torch.float64)
         threads = torch.get_num_threads()
-        self._tree.sample(seed & _WORD, step, stratified, _native.capsule(index), _native.capsule(probability), threads)
+        arrays = _native.capsule(index), _native.capsule(probability)
+        self._tree.sample(seed & _WORD, step & _WORD, stratified, *arrays, threads)
         return index, probability
 
     @property

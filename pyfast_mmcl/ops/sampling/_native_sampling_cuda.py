@@ -150,7 +150,7 @@ class PriorityTree:
         probability = _new(n, dtype=torch.float64, device=self.device)
         outputs = map(_native.capsule, (index, probability))
         _native.module().tree_sample_cuda(
-            self.capacity, self._arrays(), seed & _WORD, step, stratified, *outputs, _stream(self.device)
+            self.capacity, self._arrays(), seed & _WORD, step & _WORD, stratified, *outputs, _stream(self.device)
         )
         return index, probability
 

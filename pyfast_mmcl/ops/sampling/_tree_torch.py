@@ -51,7 +51,7 @@ class TreeReference:
     def load(self, leaves: Tensor) -> None:
         """Set all leaves and recompute every node."""
         self._positive = int((leaves > 0).sum())
-        value, least = leaves, torch.where(leaves > 0, leaves, torch.inf)
+        value, least = leaves + 0.0, torch.where(leaves > 0, leaves, torch.inf)
         for sums, low in zip(self.sums, self.least, strict=True):
             sums.view(-1)[: len(value)], low.view(-1)[: len(value)] = value, least
             value, least = running_sums(sums)[:, -1], low.amin(1)
@@ -63,7 +63,7 @@ class TreeReference:
         index, order = index.sort(stable=True)
         last = torch.ones_like(index, dtype=torch.bool)
         last[:-1] = index[1:] != index[:-1]
-        index, value = index[last], priority[order[last]].float()
+        index, value = index[last], priority[order[last]].float() + 0.0  # −0 becomes 0
         self._positive += int((value > 0).sum()) - int((self._leaves()[index] > 0).sum())
         least = torch.where(value > 0, value, torch.inf)
         for sums, low in zip(self.sums, self.least, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..._errors import InputError, number_above_zero, whole_number
 from ..knn._checks import as_tensor, check_flag
-from . import _dispatch
+from . import _dispatch, _native_sampling
 from ._checks import check_index, check_numbers, in_kind
 from .keys import fold_seed
 
@@ -52,6 +53,8 @@ class PriorityTree:
         self.device = torch.device(device)
         self.step = 0
         self._tree = _dispatch.holder("PriorityTree", backend, self.device, self.capacity)
+        # The compiled tree on the CPU looks at every index itself, before it writes: once is enough.
+        self._refuses = isinstance(self._tree, _native_sampling.PriorityTree)
 
     def __len__(self) -> int:
         """Leaves with a priority above 0."""
@@ -77,15 +80,23 @@ class PriorityTree:
         before anything is changed, for other values (NaN, infinity, negative), and for a leaf outside the capacity.
         """
         leaves = self._leaves(index)
+        if not self._refuses:
+            self._check_inside(leaves)
         if isinstance(priority, (int, float)) and not isinstance(priority, bool):
             priority = torch.full((len(leaves),), float(priority), dtype=torch.float64, device=self.device)
         values = check_numbers(self._here(priority), "priority", leaves)
-        _check_priorities(values)
-        self._tree.update(leaves.contiguous(), values.to(torch.float32).contiguous())
+        try:
+            _check_priorities(values, "priority")
+            self._tree.update(leaves.contiguous(), values.to(torch.float32).contiguous())
+        except InputError:
+            self._check_inside(leaves)
+            raise
 
     def priority(self, index: Any) -> Any:
         """Priorities float32 [B] of leaves ``index`` [B], in kind."""
-        return in_kind(self._tree.priority(self._leaves(index)), index)
+        leaves = self._leaves(index)
+        self._check_inside(leaves)
+        return in_kind(self._tree.priority(leaves.contiguous()), index)
 
     def sample(self, n: int, *, step: int | None = None, stratified: bool = True, beta: float | None = None) -> Draw:
         """Draw n leaves with replacement; (seed, step) decides.
@@ -103,7 +114,7 @@ class PriorityTree:
             number_above_zero("beta", beta)
         if len(self) == 0 and draws > 0:
             raise InputError("sample: no leaf has a priority above 0; give some with update(index, priority) first.")
-        leaves, probability = self._tree.sample(draws, fold_seed(self.seed, _USE), at, stratified)
+        leaves, probability = self._tree.sample(draws, _draw_seed(self.seed), at, stratified)
         self.step = at + 1
         if beta is None:
             return Draw(leaves, probability, None)
@@ -114,14 +125,26 @@ class PriorityTree:
         return {"capacity": self.capacity, "seed": self.seed, "step": self.step, "leaves": self._tree.leaves()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state of the same capacity; the draws that follow are those of the tree that wrote it."""
+        """Take over a state of the same capacity; the draws that follow are those of the tree that wrote it.
+
+        Raises InputError, before anything is changed, where the state is not one of `state_dict`.
+        """
         missing = {"capacity", "seed", "step", "leaves"} - set(state)
         if missing:
             raise InputError(f"state: expected the entries of PriorityTree.state_dict(), {sorted(missing)} missing.")
         if state["capacity"] != self.capacity:
             raise InputError(f"state: it is of capacity {state['capacity']}, this tree of {self.capacity}.")
-        self._tree.load(state["leaves"].to(self.device))
-        self.seed, self.step = state["seed"], state["step"]
+        seed = whole_number("state: seed", state["seed"], least=None)
+        step = whole_number("state: step", state["step"], least=0)
+        leaves = check_numbers(state["leaves"], "state: leaves")
+        if leaves.dtype != torch.float32 or len(leaves) != self.capacity:
+            raise InputError(
+                f"state: expected leaves float32 [{self.capacity}], got {leaves.dtype} {list(leaves.shape)}; "
+                "take the state from PriorityTree.state_dict()."
+            )
+        _check_priorities(leaves, "state: leaves")
+        self._tree.load(leaves.to(self.device).contiguous())
+        self.seed, self.step = seed, step
 
     def _here(self, x: Any) -> Any:
         """Arrays come to the tree; tensors must lie where it does."""
@@ -131,14 +154,21 @@ class PriorityTree:
         leaves = check_index(self._here(index), "index")
         if leaves.device.type != self.device.type:
             raise InputError(f"index: expected a tensor on {self.device}, got one on {leaves.device}; move it first.")
+        return leaves
+
+    def _check_inside(self, leaves: Tensor) -> None:
         if len(leaves):
             low, high = map(int, leaves.aminmax())
             if low < 0 or high >= self.capacity:
                 raise InputError(f"index: expected leaves between 0 and {self.capacity - 1}, got {low} … {high}.")
-        return leaves
 
 
-def _check_priorities(values: Tensor) -> None:
+@functools.lru_cache(maxsize=64)
+def _draw_seed(seed: int) -> int:
+    return fold_seed(seed, _USE)
+
+
+def _check_priorities(values: Tensor, name: str) -> None:
     if len(values) == 0:
         return
     low, high = map(float, values.aminmax())
@@ -148,6 +178,6 @@ def _check_priorities(values: Tensor) -> None:
     if bool(bad.any()):
         row = int(bad.nonzero()[0, 0])
         raise InputError(
-            f"priority: expected 0 or a number between {SMALLEST:.1e} and {LARGEST:.1e}, "
+            f"{name}: expected 0 or a number between {SMALLEST:.1e} and {LARGEST:.1e}, "
             f"entry {row} is {float(values[row])}."
         )

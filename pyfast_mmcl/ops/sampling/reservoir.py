@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..._errors import InputError, whole_number
+from ..knn._checks import check_flag
 from . import _dispatch
-from ._checks import check_index, check_weights, in_kind
+from ._checks import check_index, check_numbers, check_weights, in_kind
 
 
 class Offer(NamedTuple):
@@ -109,21 +110,28 @@ class Reservoir:
         return {**head, **self._has, "slots": dict(zip(("index", "keys", "group"), self._slots.state(), strict=True))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state of the same capacity."""
+        """Take over a state of the same capacity.
+
+        Raises InputError, before anything is changed, where the state is not one of `state_dict`.
+        """
         if "capacity" not in state or "seed" not in state:
             raise InputError("state: expected the entries of Reservoir.state_dict(), capacity or seed is missing.")
         if state["capacity"] != self.capacity:
             raise InputError(f"state: it is of capacity {state['capacity']}, this reservoir of {self.capacity}.")
-        self.seed, self._has, self._slots = state["seed"], None, None
+        seed, has, slots = whole_number("state: seed", state["seed"], least=None), None, None
         if "slots" in state:
-            self._settle(groups=state["groups"], weights=state["weights"])
-            self._slots.load(*(state["slots"][name].to(self.device) for name in ("index", "keys", "group")))
+            has, columns = _check_slots(state, self.capacity)
+            slots = self._new_slots(seed, has["weights"])
+            slots.load(*(column.to(self.device).contiguous() for column in columns))
+        self.seed, self._has, self._slots = seed, has, slots
+
+    def _new_slots(self, seed: int, weighted: bool) -> Any:
+        return _dispatch.holder("Reservoir", self._backend, self.device, self.capacity, seed, weighted)
 
     def _settle(self, **has: bool) -> None:
         if self._has is None:
+            self._slots = self._new_slots(self.seed, has["weights"])
             self._has = has
-            arguments = (self.capacity, self.seed, has["weights"])
-            self._slots = _dispatch.holder("Reservoir", self._backend, self.device, *arguments)
         for name, given in has.items():
             if given != self._has[name]:
                 before, now = ("with", "without") if self._has[name] else ("without", "with")
@@ -133,3 +141,22 @@ class Reservoir:
         if self._slots is None:
             return torch.zeros(0, dtype=torch.int64, device=self.device)
         return self._slots.state()[number]
+
+
+def _check_slots(state: dict[str, Any], capacity: int) -> tuple[dict[str, bool], tuple[Tensor, Tensor, Tensor]]:
+    """Whether rows have groups and weights, and index, keys and group of every slot of a state."""
+    slots = state["slots"]
+    missing = [name for name in ("groups", "weights") if name not in state]
+    missing += [name for name in ("index", "keys", "group") if not isinstance(slots, dict) or name not in slots]
+    if missing:
+        raise InputError(f"state: expected the entries of Reservoir.state_dict(), {', '.join(missing)} missing.")
+    has = {name: check_flag(state[name], f"state: {name}") for name in ("groups", "weights")}
+    index = check_index(slots["index"], "state: index")
+    keys = check_numbers(slots["keys"], "state: keys", index)
+    group = check_index(slots["group"], "state: group", index)
+    expected = torch.float64 if has["weights"] else torch.int64
+    if keys.dtype != expected or bool(keys.isnan().any()):
+        raise InputError(f"state: expected keys of {expected} without NaN, got {keys.dtype}; the state is damaged.")
+    if len(index) > capacity or len(index.unique()) != len(index):
+        raise InputError(f"state: expected at most {capacity} ids, each once, got {len(index)}; the state is damaged.")
+    return has, (index, keys, group)

@@ -85,3 +85,9 @@ def test_kinds_and_refusals(backend):
             AliasTable(weights, backend=backend)
     with raises_sentence(InputError, "step"):
         table.sample(1, step=-1)
+
+
+def test_steps_beyond_64_bits():
+    pytest.importorskip("pyfast_mmcl._C")
+    slow, fast = (AliasTable(torch.arange(1.0, 9.0), seed=2**80, backend=backend) for backend in ("torch", "native"))
+    assert torch.equal(slow.sample(20, step=2**64 + 5), fast.sample(20, step=2**64 + 5))

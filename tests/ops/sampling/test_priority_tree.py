@@ -218,3 +218,50 @@ def test_other_refusals(backend):
         PriorityTree(0, backend=backend)
     with raises_sentence(InputError, "leaves"):
         tree.load_state_dict({"capacity": 4, "seed": 0, "step": 0})
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        ({"leaves": torch.ones(3)}, ["leaves", "[5]", "[3]"]),
+        ({"leaves": torch.ones(7)}, ["leaves", "[5]", "[7]"]),
+        ({"leaves": torch.ones(5, 1)}, ["leaves", "[5, 1]"]),
+        ({"leaves": torch.ones(5).double()}, ["leaves", "float64"]),
+        ({"leaves": torch.tensor([1.0, torch.nan, 1.0, 1.0, 1.0])}, ["leaves", "entry 1", "nan"]),
+        ({"leaves": torch.tensor([1.0, 1.0, -1.0, 1.0, 1.0])}, ["leaves", "entry 2", "-1"]),
+        ({"leaves": None}, ["leaves", "NoneType"]),
+        ({"seed": "a"}, ["seed", "a"]),
+        ({"step": -1}, ["step", "-1"]),
+    ],
+)
+def test_a_damaged_state_is_refused_and_changes_nothing(backend, damage, words):
+    tree = filled([1.0, 0.0, 2.0, 3.0, 4.0], backend, seed=3)
+    state = tree.state_dict()
+    with raises_sentence(InputError, *words):
+        tree.load_state_dict({**state, **damage})
+    assert (tree.seed, tree.step, tree.total) == (3, 0, 10)
+    assert torch.equal(tree.state_dict()["leaves"], state["leaves"])
+
+
+def test_a_leaf_of_minus_zero_is_zero(backend):
+    tree = filled([-0.0, 1.0], backend)
+    assert not bool(tree.state_dict()["leaves"].signbit().any())
+
+
+def test_steps_beyond_64_bits():
+    pytest.importorskip("pyfast_mmcl._C")
+    slow, fast = (filled(torch.rand(50).add(1), backend, seed=2**80) for backend in ("torch", "native"))
+    fast.load_state_dict(slow.state_dict())
+    assert torch.equal(slow.sample(9, step=2**64 + 5).index, fast.sample(9, step=2**64 + 5).index)
+
+
+def test_refused_leaves_are_named_and_nothing_is_written(backend):
+    tree = filled([1.0, 2.0, 3.0], backend)
+    for bad in (torch.tensor([0, 3]), torch.tensor([-1, 0])):
+        with raises_sentence(InputError, "index", "between 0 and 2", "…"):
+            tree.update(bad, torch.ones(2))
+        with raises_sentence(InputError, "index", "between 0 and 2", "…"):
+            tree.update(bad, -torch.ones(2))
+        with raises_sentence(InputError, "index", "between 0 and 2", "…"):
+            tree.priority(bad)
+    assert tree.priority(torch.arange(3)).tolist() == [1, 2, 3]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.ops.sampling import Reservoir, merge_reservoir, reservoir_keys, weighted_keys
-from tests.check import assert_same_bits
+from tests.check import assert_same_bits, raises_sentence
 from tests.ops.sampling.truth import assert_equal_chances, assert_frequencies, subset_probabilities
 
 
@@ -195,3 +195,31 @@ def test_refusals(backend):
         reservoir.offer(ids, groups=ids[:2])
     with pytest.raises(InputError, match="missing"):
         reservoir.load_state_dict({"capacity": 4})
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        ({"index": torch.tensor([1, 1, 2])}, ["once", "3"]),
+        ({"index": torch.arange(2)}, ["keys", "2", "3"]),
+        ({name: torch.arange(5) for name in ("index", "keys", "group")}, ["at most 3", "5"]),
+        ({"keys": torch.rand(3).double()}, ["keys", "int64", "float64"]),
+        ({"index": torch.rand(3)}, ["index", "float32"]),
+        ({"group": None}, ["group", "NoneType"]),
+        ("seed", ["seed", "'?'"]),
+        ("slots", ["index", "missing"]),
+        ("groups", ["groups", "'?'"]),
+    ],
+)
+def test_a_damaged_state_is_refused_and_changes_nothing(backend, damage, words):
+    reservoir = Reservoir(3, seed=5, backend=backend)
+    reservoir.offer(torch.arange(10))
+    state, before = reservoir.state_dict(), reservoir.index
+    if isinstance(damage, str):
+        state[damage] = "?"
+    else:
+        state["slots"] = {**state["slots"], **damage}
+    reservoir.offer(torch.arange(0))
+    with raises_sentence(InputError, *words):
+        reservoir.load_state_dict(state)
+    assert reservoir.seed == 5 and torch.equal(reservoir.index, before)
