@@ -31,6 +31,9 @@ def gradients(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     scale = 1.0 if scaler is None else scaler.get_scale()
     with torch.enable_grad():
         loss = scale * _row_losses(learner, batch, {}).mean()
+        # Nothing is trainable, or nothing that the scores depend on.
+        if not loss.requires_grad:
+            return {}
         values = torch.autograd.grad(loss, list(free.values()), allow_unused=True)
     return {name: g / scale for name, g in zip(free, values, strict=True) if g is not None}
 

@@ -47,6 +47,17 @@ def test_passes_beside_the_step_leave_the_model_as_it_is():
     assert not any(g.requires_grad for g in gradient.values())
 
 
+def test_a_gradient_of_nothing_is_nothing():
+    learner = learner_of(Normed())
+    batch = rows(torch.randn(8, 2), [0, 1] * 4)
+    learner.model.requires_grad_(False)
+    assert virtual.gradients(learner, batch) == {}
+    learner.model.scale = nn.Parameter(torch.ones(()))  # takes no part in the scores
+    assert virtual.gradients(learner, batch) == {}
+    before = virtual.row_losses(learner, batch)
+    assert torch.equal(virtual.row_losses(learner, batch, virtual.stepped(learner, {}, 0.1)), before)
+
+
 def test_virtual_passes_are_plain_torch():
     torch.manual_seed(1)
     learner = learner_of(Normed().double())

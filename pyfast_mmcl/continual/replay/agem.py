@@ -29,6 +29,8 @@ class AverageGradient(Replay):
             return
         rows = self.draw(learner, batch, self.rows or batch.fresh).to(batch.device)
         reference = gradients(learner, rows)
+        if not reference:
+            return
         named = {name: p for name, p in learner.model.named_parameters() if name in reference}
         g = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in named.items()}
         # Both products are of P terms that nearly cancel.

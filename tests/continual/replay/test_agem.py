@@ -105,6 +105,19 @@ def test_a_weight_without_gradient_takes_its_share(scenario):
     assert any(conflicts) and not all(conflicts)
 
 
+def test_weights_that_the_memory_says_nothing_about_keep_their_gradient():
+    class Pull(Part):
+        def loss(self, learner, batch, out):
+            return learner.model.apart.square()
+
+    stream = small_stream()
+    learner = make(stream, "agem", Pull())
+    learner.model.requires_grad_(False)
+    learner.model.apart = torch.nn.Parameter(torch.ones(()))
+    learner.fit(stream)
+    assert 0 < float(learner.model.apart.detach()) < 1
+
+
 def test_memory_is_a_reservoir_of_the_tasks_so_far():
     stream = small_stream()
     agem, er = (memory_part(fitted(stream, name, capacity=30)).memory_ for name in ("agem", "er"))

@@ -109,6 +109,14 @@ def test_with_no_choice_it_is_er(scenario):
     assert_same_bits(flat(same), flat(fitted(stream, "er", capacity=20, rows=6, epochs=2)))
 
 
+def test_weights_that_all_stand_still_are_no_error():
+    stream = small_stream()
+    learner = make(stream, "mir", capacity=60, rows=5)
+    learner.model.requires_grad_(False)
+    learner.fit(stream)
+    assert len(memory_part(learner).memory_) == 60
+
+
 def test_arguments():
     with raises_sentence(InputError, "virtual_lr", "above 0"):
         make(small_stream(), "mir", virtual_lr=0)
