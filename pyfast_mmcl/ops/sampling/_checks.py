@@ -27,7 +27,7 @@ def check_index(x: Any, name: str, like: Tensor | None = None) -> Tensor:
             f"{name}: expected integers of shape [N], got {t.dtype} {list(t.shape)}; convert with .to(torch.int64)."
         )
     check_alike(t, name, like)
-    return t.to(torch.int64)
+    return t if t.dtype == torch.int64 else t.to(torch.int64)
 
 
 def check_alike(t: Tensor, name: str, like: Tensor | None) -> None:

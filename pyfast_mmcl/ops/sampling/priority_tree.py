@@ -87,7 +87,8 @@ class PriorityTree:
         values = check_numbers(self._here(priority), "priority", leaves)
         try:
             _check_priorities(values, "priority")
-            self._tree.update(leaves.contiguous(), values.to(torch.float32).contiguous())
+            values = values if values.dtype == torch.float32 else values.to(torch.float32)
+            self._tree.update(leaves.contiguous(), values.contiguous())
         except InputError:
             self._check_inside(leaves)
             raise
@@ -118,7 +119,8 @@ class PriorityTree:
         self.step = at + 1
         if beta is None:
             return Draw(leaves, probability, None)
-        return Draw(leaves, probability, (self.minimum / self._tree.priority(leaves).double()).pow(beta))
+        ratio = self._tree.priority(leaves).double().div_(self.minimum)
+        return Draw(leaves, probability, ratio.pow_(-beta))
 
     def state_dict(self) -> dict[str, Any]:
         """Capacity, seed, step and leaves: all that the draws depend on."""

@@ -265,3 +265,10 @@ def test_refused_leaves_are_named_and_nothing_is_written(backend):
         with raises_sentence(InputError, "index", "between 0 and 2", "…"):
             tree.priority(bad)
     assert tree.priority(torch.arange(3)).tolist() == [1, 2, 3]
+
+
+def test_the_largest_weight_is_exactly_one(backend):
+    # A reciprocal times the minimum would be 1 − 2⁻⁵³ for some of these: 49 is the classic one.
+    for least in (49.0, 0.1, 1.1, 3.3, 1e-30):
+        draw = filled([least, 64 * least], backend).sample(300, beta=1.0)
+        assert bool((draw.weight[draw.index == 0] == 1).all()) and bool((draw.index == 0).any())
