@@ -23,8 +23,9 @@ def peak_memory(device: torch.device) -> int:
 
 
 def state_bytes(state: Any) -> int:
-    """Bytes of all tensors in nested dicts and lists."""
+    """Bytes of all tensors in nested dicts and lists, and of what a dict says it has in files ("bytes_in_files")."""
     if isinstance(state, Tensor):
         return state.numel() * state.element_size()
     items = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
-    return sum(map(state_bytes, items))
+    in_files = state.get("bytes_in_files", 0) if isinstance(state, dict) else 0
+    return in_files + sum(map(state_bytes, items))

@@ -14,6 +14,7 @@ from pyfast_mmcl._errors import CheckpointError, InputError
 from pyfast_mmcl.data import digits_stream
 from pyfast_mmcl.train import Learner, Part, default_model
 from pyfast_mmcl.train.checkpoint import load_checkpoint, save_checkpoint
+from pyfast_mmcl.train.measure import state_bytes
 from pyfast_mmcl.train.memory import Memory
 from pyfast_mmcl.train.parts import CrossEntropy, Replay
 from tests.check import assert_same_bits, raises_sentence
@@ -38,6 +39,8 @@ def test_a_map_holds_what_a_plain_memory_holds(tmp_path, policy):
     plain = fill(Memory(40, policy=policy, seed=3, codecs=codecs), torch.arange(300), 13, **extras)
     assert_same_memory(on_disk, plain)
     assert on_disk.nbytes == plain.nbytes
+    # What a run says it keeps counts the files: the bytes of a plain memory, and a slot and a stamp per row.
+    assert state_bytes(on_disk.state_dict()) == state_bytes(plain.state_dict()) + 40 * 16
     for draw in ({}, {"by": "priority", "beta": 0.5}):
         a, b = (m.sample(9, torch.Generator().manual_seed(4), **draw) for m in (on_disk, plain))
         assert_same_rows(a, b)

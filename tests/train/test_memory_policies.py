@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from pyfast_mmcl._errors import CheckpointError, InputError
+from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.ops.sampling import balanced_allocation, herding, merge_reservoir, reservoir_keys, weighted_keys
 from pyfast_mmcl.train.memory import POLICIES, Balanced, Herding, Memory, Priority
 from pyfast_mmcl.train.memory.fifo import entering
@@ -277,52 +277,6 @@ def test_sequences_of_targets_have_no_class():
     memory = Memory(3)
     memory.add(batch)
     assert memory.all().target.shape == (3, 6)
-
-
-def damaged(state, name):
-    state = dict(state)
-    if name == "keys missing":
-        del state["keys"]
-    elif name == "order":
-        state["keys"] = state["keys"].flip(0)
-    elif name == "short column":
-        state["target"] = state["target"][1:]
-    elif name == "id twice":
-        state["index"] = torch.zeros_like(state["index"])
-    elif name == "dtype":
-        state["index"] = state["index"].float()
-    elif name == "seed":
-        del state["seed"]
-    elif name == "too many":
-        state["capacity"] = 3
-    elif name == "no presence":
-        state["present"] = {}
-    return state
-
-
-@pytest.mark.parametrize(
-    "name", ["keys missing", "order", "short column", "id twice", "dtype", "seed", "no presence", "too many"]
-)
-@pytest.mark.parametrize("policy", ["reservoir", "class_balanced"])
-def test_a_damaged_state_is_refused_and_nothing_is_lost(policy, name):
-    memory = fill(Memory(3 if name == "too many" else 8, policy=policy), torch.arange(50), 50)
-    before = memory.all()
-    other = fill(Memory(8, policy=policy), torch.arange(90), 90).state_dict()
-    with raises_sentence(CheckpointError, "damaged"):
-        memory.load_state_dict(damaged(other, name))
-    assert torch.equal(memory.index, before.index)
-    memory.add(rows(range(50, 60)))
-
-
-def test_states_of_other_settings_are_refused():
-    state = fill(Memory(4), torch.arange(9), 9).state_dict()
-    for other, words in [
-        (Memory(5), ("capacity", "4", "5")),
-        (Memory(4, max_bytes=10**6), ("max_bytes",)),
-        (Memory(4, policy="ring"), ("policy", "reservoir", "ring")),
-    ]:
-        with raises_sentence(InputError, *words):
-            other.load_state_dict(state)
 
 
 def test_policies_take_their_own_settings():

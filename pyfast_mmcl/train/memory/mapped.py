@@ -116,6 +116,7 @@ class Mapped:
         self._last = {
             "folder": self._name,
             "rows": len(self._stamps),
+            "bytes_in_files": len(slots) * sum(column.row_bytes for column in columns.values()),
             "slots": torch.from_numpy(slots.copy()),
             "stamps": self._stamps[torch.from_numpy(slots)],
             "columns": [

@@ -28,6 +28,16 @@ def state_of(memory: Rows) -> dict[str, Any]:
 
 def load(memory: Rows, state: dict[str, Any]) -> None:
     """Take back what ``state_of`` gave. Errors leave ``memory`` as it was."""
+    try:
+        memory.take(*_read(memory, state))
+    except InputError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        # Entries of another kind than ``state_of`` writes fail wherever they are first used.
+        raise CheckpointError(f"memory: the state is damaged: {error}; load another one.") from error
+
+
+def _read(memory: Rows, state: dict[str, Any]) -> tuple[Store, Table, int]:
     for name, mine in memory.settings().items():
         theirs = state.get(name, mine if name == "policy" else None)
         if name != "seed" and theirs != mine:
@@ -43,7 +53,7 @@ def load(memory: Rows, state: dict[str, Any]) -> None:
         _load_columns(store, table, state)
     if store.columns and len(table) > memory.capacity_of(memory.row_bytes_of(store)):
         raise CheckpointError("memory: the state is damaged: it holds more rows than its budget gives.")
-    memory.take(store, table, state["seed"])
+    return store, table, state["seed"]
 
 
 def _load_columns(store: Store, table: Table, state: dict[str, Any]) -> None:
