@@ -134,6 +134,8 @@ def _pack(value: Any, tensors: dict[str, Tensor], place: str = "state") -> Any:
     """``value`` in JSON, its tensors moved to ``tensors`` under the name of their place."""
     if isinstance(value, Tensor):
         # A copy of its own: safetensors refuses tensors that share memory, and tied weights do.
+        while place in tensors:  # {"a.b": x} and {"a": {"b": y}}, or the keys 1 and "1"
+            place += "'"
         tensors[place] = value.detach().to("cpu", copy=True).contiguous()
         return {"$tensor": place}
     if isinstance(value, dict):

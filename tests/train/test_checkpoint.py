@@ -167,3 +167,10 @@ def test_tensors_that_vanish_while_they_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr("pyfast_mmcl.train.checkpoint.load_file", vanished)
     with raises_sentence(CheckpointError, "cannot be read", "another run"):
         load_checkpoint(tmp_path)
+
+
+def test_places_of_one_name_are_two_tensors(tmp_path):
+    state = {"a.b": torch.ones(1), "a": {"b": torch.ones(1) * 2}, "c": {1: torch.ones(1) * 3, "1": torch.ones(1) * 4}}
+    save_checkpoint(tmp_path, state)
+    back = load_checkpoint(tmp_path)
+    assert [float(x) for x in (back["a.b"], back["a"]["b"], back["c"][1], back["c"]["1"])] == [1, 2, 3, 4]
