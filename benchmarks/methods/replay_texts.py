@@ -37,8 +37,8 @@ ABOUT: dict[str, dict[str, Any]] = {
             "which knows nothing but its memory, is about level with er or above it.",
             "kdr trains on pairs without labels and is compared with itself without replay and distillation: far above "
             "on digits, no better on HAR, whose two sides (phone and watch) do not caption each other. vqacl's "
-            "prototypes help er with the same sequence model at the smallest budget of digits, make no difference at the larger "
-            "ones, and cost accuracy on HAR.",
+            "prototypes help er with the same sequence model at the smallest budget of digits, make no difference at "
+            "the larger ones, and cost accuracy on HAR.",
             "Kept KiB count everything between tasks: gdumb keeps the first weights, icarl and kdr the model before "
             "the task. Omniglot is not in the tables yet: its runs were not complete.",
         ),
