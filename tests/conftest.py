@@ -38,6 +38,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+@pytest.fixture
+def accelerator() -> Iterator[Callable[..., Any]]:
+    """Makes an Accelerator on the CPU. The first one in a process decides the precision of all, so it is forgotten."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield lambda **settings: Accelerator(cpu=True, **settings)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
     """The same numbers in every test, whichever tests ran before; thread settings are put back."""

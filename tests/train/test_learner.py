@@ -233,12 +233,10 @@ def test_gradient_clipping_bounds_the_step(stream):
     assert max(norms) <= 0.01 + 1e-6
 
 
-def test_accelerate_runs_the_same_loop(stream):
-    from accelerate import Accelerator
-
+def test_accelerate_runs_the_same_loop(stream, accelerator):
     plain, model = default_model(stream), default_model(stream)
     expected = Learner(plain, "er", epochs=2, **CPU).fit(stream)
-    history = Learner(model, "er", epochs=2, accelerator=Accelerator(cpu=True), progress=False).fit(stream)
+    history = Learner(model, "er", epochs=2, accelerator=accelerator(), progress=False).fit(stream)
     assert history.accuracy == expected.accuracy
     for p, q in zip(model.parameters(), plain.parameters(), strict=True):
         assert_same_bits(p, q)

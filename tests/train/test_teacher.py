@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import nn
 
 from pyfast_mmcl._errors import InputError
@@ -55,18 +53,14 @@ def test_half_precision_answers_in_float32(rows):
     assert teacher(rows, model).scores.dtype == torch.float32
 
 
-def test_the_copy_of_an_accelerated_model_is_a_copy(rows):
+def test_the_copy_of_an_accelerated_model_is_a_copy(rows, accelerator):
     """Mixed precision puts a forward of its own on the model; that of the copy must read the copy's weights."""
     model, teacher = default_model(digits_stream(n_tasks=2)), Teacher()
-    AcceleratorState._reset_state(reset_partial_state=True)  # its precision is that of the first one in a process
-    try:
-        Accelerator(cpu=True, mixed_precision="bf16").prepare_model(model)
-        teacher.take(model)
-        before = teacher(rows, model).scores
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(1.0)
-        assert_same_bits(teacher(rows, model).scores, before)
-        assert not torch.equal(model(rows).scores, before)
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator(mixed_precision="bf16").prepare_model(model)
+    teacher.take(model)
+    before = teacher(rows, model).scores
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1.0)
+    assert_same_bits(teacher(rows, model).scores, before)
+    assert not torch.equal(model(rows).scores, before)

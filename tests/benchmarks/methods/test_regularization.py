@@ -63,6 +63,7 @@ def scored(monkeypatch):
     def taken(lam, strength):
         return {"last_accuracy": score[0](lam), "strength": strength}
 
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(regularization, "run_continual", fake)
     monkeypatch.setattr(regularization, "measures", taken)
     monkeypatch.setattr(regularization, "METHODS", {"ewc": Entry("ewc", "lam", (1.0, 10.0))})

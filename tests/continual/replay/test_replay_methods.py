@@ -112,17 +112,13 @@ def test_a_model_in_half_precision(method):
 
 
 @pytest.mark.parametrize("method", ["der", "mir", "agem"])
-def test_mixed_precision(method):
+def test_mixed_precision(method, accelerator):
     """Passes beside the step compute like the step itself, and what is stored is float32."""
-    from accelerate import Accelerator
-
     stream, dtypes = small_stream(), set()
     model = default_model(stream, width=8)
     model.head.linear.register_forward_hook(lambda module, args, out: dtypes.add((module.training, out.dtype)))
-    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
-    learner = Learner(
-        model, method, epochs=1, batch_size=16, accelerator=accelerator, progress=False, hyper=METHODS[method]
-    )
+    half = accelerator(mixed_precision="bf16")
+    learner = Learner(model, method, epochs=1, batch_size=16, accelerator=half, progress=False, hyper=METHODS[method])
     learner.fit(stream)
     assert flat(learner).isfinite().all() and flat(learner).dtype == torch.float32
     assert {dtype for _, dtype in dtypes} == {torch.bfloat16}
