@@ -7,19 +7,23 @@ from pyfast_mmcl.models.fusion import ConcatFusion
 from pyfast_mmcl.models.heads import ClassifierHead
 from pyfast_mmcl.models.modality_heads import ModalityHeads
 from pyfast_mmcl.models.output import Output
+from pyfast_mmcl.models.protocols import Growing
 from pyfast_mmcl.models.prototypes import PrototypeBank, PrototypeTokens
+from pyfast_mmcl.models.spec import Spec
 from pyfast_mmcl.models.token_classifier import TokenClassifier
 
 __all__ = [
     "ClassifierHead",
     "ConcatFusion",
     "DualEncoder",
+    "Growing",
     "ImageEncoder",
     "ModalityHeads",
     "MultimodalClassifier",
     "Output",
     "PrototypeBank",
     "PrototypeTokens",
+    "Spec",
     "TextEncoder",
     "TokenClassifier",
     "VectorEncoder",

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError
-from pyfast_mmcl.models.encoders import encoder_for
+from pyfast_mmcl.models.encoders import encoders_for
 from pyfast_mmcl.models.fusion import ConcatFusion
 from pyfast_mmcl.models.heads import ClassifierHead
 from pyfast_mmcl.models.output import Output
 
 if TYPE_CHECKING:
     from pyfast_mmcl.models.protocols import Rows
+    from pyfast_mmcl.models.spec import Spec
 
 
 class MultimodalClassifier(nn.Module):
@@ -42,18 +43,10 @@ class MultimodalClassifier(nn.Module):
         self.head = ClassifierHead(features, n_classes, task_classes)
 
     @classmethod
-    def for_rows(
-        cls,
-        inputs: Mapping[str, Tensor],
-        n_classes: int,
-        *,
-        width: int = 64,
-        vocabulary: int | None = None,
-        task_classes: Tensor | None = None,
-    ) -> MultimodalClassifier:
-        """A small classifier whose encoders fit rows like ``inputs`` {modality: [B, …]}."""
-        encoders = {name: encoder_for(name, column, width, vocabulary=vocabulary) for name, column in inputs.items()}
-        return cls(encoders, n_classes, embedding=width, features=width, task_classes=task_classes)
+    def for_stream(cls, spec: Spec) -> MultimodalClassifier:
+        """A small classifier whose encoders fit the rows of ``spec``."""
+        width, classes = spec.width, spec.task_classes
+        return cls(encoders_for(spec), spec.n_classes, embedding=width, features=width, task_classes=classes)
 
     def forward(self, batch: Rows) -> Output:
         unknown = set(batch.inputs) - set(self.encoders)

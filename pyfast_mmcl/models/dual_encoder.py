@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from pyfast_mmcl._errors import InputError
-from pyfast_mmcl.models.encoders import encoder_for
+from pyfast_mmcl.models.encoders import encoders_for
 from pyfast_mmcl.models.fusion import ConcatFusion
 from pyfast_mmcl.models.output import Output
 
 if TYPE_CHECKING:
     from pyfast_mmcl.models.protocols import Rows
+    from pyfast_mmcl.models.spec import Spec
 
 # CLIP §2.5: the temperature at the start.
 _TEMPERATURE = 0.07
@@ -61,18 +62,9 @@ class DualEncoder(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(_TEMPERATURE)))
 
     @classmethod
-    def for_rows(
-        cls,
-        inputs: Mapping[str, Tensor],
-        n_classes: int,
-        *,
-        width: int = 64,
-        vocabulary: int | None = None,
-        task_classes: Tensor | None = None,
-    ) -> DualEncoder:
-        """A small dual encoder whose towers fit rows like ``inputs`` {modality: [B, …]}; task_classes is not used."""
-        encoders = {name: encoder_for(name, column, width, vocabulary=vocabulary) for name, column in inputs.items()}
-        return cls(encoders, n_classes, embedding=width, features=width)
+    def for_stream(cls, spec: Spec) -> DualEncoder:
+        """A small dual encoder whose towers fit the rows of ``spec``; task_classes is not used."""
+        return cls(encoders_for(spec), spec.n_classes, embedding=spec.width, features=spec.width)
 
     def forward(self, batch: Rows) -> Output:
         unknown = set(batch.inputs) - set(self.encoders)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError
+
+if TYPE_CHECKING:
+    from pyfast_mmcl.models.spec import Spec
 
 # Images are pooled to this grid before the last layer, so that one encoder takes any image size.
 _GRID = 4
@@ -82,3 +87,10 @@ def encoder_for(name: str, column: Tensor, width: int = 64, *, vocabulary: int |
             f"modality {name!r}: expected rows of vectors, sequences or images, got shape {tuple(column.shape)}."
         )
     return VectorEncoder(column[0].numel(), width)
+
+
+def encoders_for(spec: Spec) -> dict[str, nn.Module]:
+    """The encoder of every modality of ``spec``, all of its width."""
+    return {
+        name: encoder_for(name, column, spec.width, vocabulary=spec.vocabulary) for name, column in spec.inputs.items()
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -13,3 +13,16 @@ class Rows(Protocol):
     inputs: dict[str, Tensor]
     present: dict[str, Tensor]
     task: Tensor
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A model whose modules change while it learns: columns, adapters, heads that grow.
+
+    A checkpoint keeps ``structure()``, made of dicts, lists, numbers and strings; ``restructure`` gives a freshly built
+    model that structure before the weights are put in.
+    """
+
+    def structure(self) -> Any: ...
+
+    def restructure(self, structure: Any) -> None: ...

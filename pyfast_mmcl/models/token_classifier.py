@@ -17,6 +17,7 @@ from pyfast_mmcl.models.tokens import TextTokens, Tokens, tokens_for
 
 if TYPE_CHECKING:
     from pyfast_mmcl.models.protocols import Rows
+    from pyfast_mmcl.models.spec import Spec
 
 _ATTENTION_HEADS = 4
 
@@ -95,19 +96,14 @@ class TokenClassifier(nn.Module):
         self.head = ClassifierHead(width, n_classes, task_classes)
 
     @classmethod
-    def for_rows(
-        cls,
-        inputs: Mapping[str, Tensor],
-        n_classes: int,
-        *,
-        n_types: int = 1,
-        width: int = 64,
-        vocabulary: int | None = None,
-        task_classes: Tensor | None = None,
-    ) -> TokenClassifier:
-        """A small sequence model whose tokenizers fit rows like ``inputs`` {modality: [B, …]}."""
-        tokenizers = {name: tokens_for(name, column, width, vocabulary=vocabulary) for name, column in inputs.items()}
-        return cls(tokenizers, n_classes, n_types=n_types, width=width, task_classes=task_classes)
+    def for_stream(cls, spec: Spec) -> TokenClassifier:
+        """A small sequence model whose tokenizers fit the rows of ``spec``."""
+        tokenizers = {
+            name: tokens_for(name, column, spec.width, vocabulary=spec.vocabulary)
+            for name, column in spec.inputs.items()
+        }
+        classes = spec.task_classes
+        return cls(tokenizers, spec.n_classes, n_types=spec.n_tasks, width=spec.width, task_classes=classes)
 
     def forward(self, batch: Rows) -> Output:
         unknown = set(batch.inputs) - set(self.tokenizers)

@@ -16,8 +16,14 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 # The registry looks methods up by folder, so that the training room imports no method.
 _ROOMS = {"recipe": "pyfast_mmcl.continual", "estimator": "pyfast_mmcl.clustering"}
 _TRAINS_ON = ("current", "seen")
-# The kinds of model that ``train.run.default_model`` builds.
-MODELS = ("classifier", "modality heads", "dual encoder", "tokens")
+# The kinds of model that ``train.run.default_model`` builds, and the class of each, imported on first use. A class is
+# called as ``Class.for_stream(models.Spec)``.
+MODELS = {
+    "classifier": "pyfast_mmcl.models.classifier:MultimodalClassifier",
+    "dual encoder": "pyfast_mmcl.models.dual_encoder:DualEncoder",
+    "modality heads": "pyfast_mmcl.models.modality_heads:ModalityHeads",
+    "tokens": "pyfast_mmcl.models.token_classifier:TokenClassifier",
+}
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,14 @@ def get_recipe(name: str) -> Entry:
 def get_estimator(name: str) -> Entry:
     """The clustering estimator called ``name``. Raises UnknownNameError with the nearest names."""
     return _get("estimator", "clustering method", name)
+
+
+def model_class(kind: str) -> Any:
+    """The class that stands behind a kind of model."""
+    if kind not in MODELS:
+        raise unknown_name("kind of model", kind, MODELS)
+    module, name = MODELS[kind].split(":")
+    return getattr(import_module(module), name)
 
 
 def _get(kind: str, noun: str, name: str) -> Entry:

@@ -9,22 +9,17 @@ import torch
 from torch import nn
 
 from pyfast_mmcl.data import Stream
-from pyfast_mmcl.models import DualEncoder, ModalityHeads, MultimodalClassifier, TokenClassifier
+from pyfast_mmcl.models import Spec
 from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train.history import History
 from pyfast_mmcl.train.isolate import isolated, seed_torch
 from pyfast_mmcl.train.learner import Learner
 from pyfast_mmcl.train.method import model_kind
 from pyfast_mmcl.train.optimizers import Factory
+from pyfast_mmcl.train.registry import model_class
 
 # Place of the model's first weights in the tree of seeds, apart from every place of the run.
 _MODEL = -3
-_KINDS: dict[str, Any] = {
-    "classifier": MultimodalClassifier,
-    "modality heads": ModalityHeads,
-    "dual encoder": DualEncoder,
-    "tokens": TokenClassifier,
-}
 
 
 def run_continual(
@@ -78,15 +73,22 @@ def default_model(stream: Stream, method: Any = None, *, seed: int = 0, width: i
     own per modality, two towers or a sequence of tokens, and say so (``Entry.model``).
     """
     kind = "classifier" if method is None else model_kind(method)
-    inputs, _, _ = stream.gather(stream.rows(0)[:1])
     cpu = torch.device("cpu")
     with isolated(cpu, None):
         seed_torch(cpu, fold_seed(seed, _MODEL))
-        return _KINDS[kind].for_rows(
-            inputs,
-            stream.n_classes,
-            width=width,
-            vocabulary=stream.vocabulary,
-            task_classes=stream.task_classes if stream.scenario.task_id_at_test else None,
-            **({"n_types": stream.n_tasks} if kind == "tokens" else {}),
-        )
+        return model_class(kind).for_stream(stream_spec(stream, width=width))
+
+
+def stream_spec(stream: Stream, *, width: int = 64) -> Spec:
+    """What a model must know about the rows of ``stream``."""
+    inputs, _, target = stream.gather(stream.rows(0)[:1])
+    return Spec(
+        inputs,
+        stream.n_classes,
+        n_tasks=stream.n_tasks,
+        class_names=stream.class_names,
+        vocabulary=stream.vocabulary,
+        task_classes=stream.task_classes if stream.scenario.task_id_at_test else None,
+        answer_length=target.shape[1] if target.ndim > 1 else 0,
+        width=width,
+    )

@@ -5,7 +5,7 @@ import torch
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Batch
-from pyfast_mmcl.models import ClassifierHead, ConcatFusion, MultimodalClassifier, TextEncoder, encoder_for
+from pyfast_mmcl.models import ClassifierHead, ConcatFusion, MultimodalClassifier, Spec, TextEncoder, encoder_for
 
 N, C = 9, 6
 
@@ -23,7 +23,7 @@ def batch(task=None):
 
 
 def model(**kwargs):
-    return MultimodalClassifier.for_rows(batch().inputs, C, width=16, vocabulary=20, **kwargs)
+    return MultimodalClassifier.for_stream(Spec(batch().inputs, C, width=16, vocabulary=20, **kwargs))
 
 
 def test_shapes_and_gradients_reach_every_weight():

@@ -5,7 +5,7 @@ import torch
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Batch
-from pyfast_mmcl.models import DualEncoder
+from pyfast_mmcl.models import DualEncoder, Spec
 from tests.check import raises_sentence
 
 INPUTS = {"image": torch.zeros(1, 3, 9, 9), "text": torch.zeros(1, 5, dtype=torch.int64)}
@@ -19,7 +19,7 @@ def rows(n=7, **present):
 
 @pytest.mark.parametrize("n", [1, 7])
 def test_both_sides_are_unit_rows_of_one_width(n):
-    model = DualEncoder.for_rows(INPUTS, 10, width=32, vocabulary=20)
+    model = DualEncoder.for_stream(Spec(INPUTS, 10, width=32, vocabulary=20))
     out = model(rows(n))
     assert model.sides == {"image": ("image",), "text": ("text",)} and out.scores.shape == (n, 10)
     for x in out.modalities.values():
@@ -29,7 +29,7 @@ def test_both_sides_are_unit_rows_of_one_width(n):
 
 
 def test_a_missing_side_is_zero_and_leaves_the_other_as_it_is():
-    model = DualEncoder.for_rows(INPUTS, 10, vocabulary=20)
+    model = DualEncoder.for_stream(Spec(INPUTS, 10, vocabulary=20))
     batch = rows(6)
     whole = model(batch).modalities
     batch.present["text"] = torch.tensor([True, False] * 3)
@@ -42,7 +42,7 @@ def test_a_missing_side_is_zero_and_leaves_the_other_as_it_is():
 
 def test_four_sensors_make_two_sides():
     inputs = {name: torch.zeros(1, 3, 16) for name in "abcd"}
-    model = DualEncoder.for_rows(inputs, 5)
+    model = DualEncoder.for_stream(Spec(inputs, 5))
     assert model.sides == {"a + b": ("a", "b"), "c + d": ("c", "d")}
     chosen = DualEncoder(dict(model.encoders), 5, sides={"x": ["a"], "y": ["b", "c", "d"]})
     assert list(chosen.sides) == ["x", "y"]
@@ -50,12 +50,12 @@ def test_four_sensors_make_two_sides():
 
 def test_sides_that_do_not_fit_are_refused():
     with raises_sentence(InputError, "two modalities", "image"):
-        DualEncoder.for_rows({"image": INPUTS["image"]}, 10)
-    encoders = dict(DualEncoder.for_rows(INPUTS, 10, vocabulary=20).encoders)
+        DualEncoder.for_stream(Spec({"image": INPUTS["image"]}, 10))
+    encoders = dict(DualEncoder.for_stream(Spec(INPUTS, 10, vocabulary=20)).encoders)
     for sides in ({"x": ["image"]}, {"x": ["image", "text"], "y": []}, {"x": ["image"], "y": ["image", "text"]}):
         with raises_sentence(InputError, "two sides", "image", "text"):
             DualEncoder(encoders, 10, sides=sides)
     batch = rows()
     batch.inputs["sound"] = batch.inputs.pop("text")
     with raises_sentence(InputError, "sound"):
-        DualEncoder.for_rows(INPUTS, 10, vocabulary=20)(batch)
+        DualEncoder.for_stream(Spec(INPUTS, 10, vocabulary=20))(batch)

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Batch
-from pyfast_mmcl.models import PrototypeBank, PrototypeTokens, TokenClassifier
+from pyfast_mmcl.models import PrototypeBank, PrototypeTokens, Spec, TokenClassifier
 from pyfast_mmcl.models.tokens import tokens_for
 from tests.check import raises_sentence
 
@@ -30,7 +30,9 @@ def rows(n=9, names=tuple(COLUMNS)):
 
 
 def model(names=tuple(COLUMNS), **how):
-    return TokenClassifier.for_rows({name: COLUMNS[name] for name in names}, 7, width=32, vocabulary=20, **how).eval()
+    return TokenClassifier.for_stream(
+        Spec({name: COLUMNS[name] for name in names}, 7, width=32, vocabulary=20, **how)
+    ).eval()
 
 
 def test_tokens_of_every_kind_of_modality():
@@ -64,7 +66,7 @@ def test_rows_do_not_meet():
 
 
 def test_prototypes_are_read_once_they_are_known_and_get_no_gradient():
-    made, batch = model(n_types=3), rows()
+    made, batch = model(n_tasks=3), rows()
     unknown = made(batch).scores
     for bank in (made.prototypes.question, made.prototypes.vision):
         bank.rows.normal_()
@@ -108,7 +110,7 @@ def test_two_tokens_are_appended_and_count_where_the_row_has_the_side():
 
 def test_choices_that_do_not_fit_are_refused():
     with raises_sentence(InputError, "width", "multiple of 4"):
-        TokenClassifier.for_rows({"vector": COLUMNS["vector"]}, 7, width=30)
+        TokenClassifier.for_stream(Spec({"vector": COLUMNS["vector"]}, 7, width=30))
     with raises_sentence(InputError, "question", "smell"):
         TokenClassifier(dict(model().tokenizers), 7, question=["smell"], width=32)
     with raises_sentence(InputError, "tokenizer", "vector", "Linear"):

@@ -151,10 +151,10 @@ def test_lstm_keeps_its_state_and_float32():
 
 def test_rows_of_the_packages_own_classifier():
     from pyfast_mmcl.data.batch import Batch
-    from pyfast_mmcl.models.classifier import MultimodalClassifier
+    from pyfast_mmcl.models import MultimodalClassifier, Spec
 
     inputs = {"image": torch.randn(6, 1, 8, 8), "sensor": torch.randn(6, 3, 20)}
-    model = MultimodalClassifier.for_rows(inputs, 5, width=16).eval()
+    model = MultimodalClassifier.for_stream(Spec(inputs, 5, width=16)).eval()
     present = {"image": torch.tensor([1, 1, 0, 1, 1, 1]).bool(), "sensor": torch.tensor([1, 0, 1, 1, 1, 0]).bool()}
     batch = Batch(inputs, torch.randint(0, 5, (6,)), torch.zeros(6).long(), present, torch.arange(6))
     model = model.double()
