@@ -122,14 +122,66 @@ def overall_average(matrix: ArrayLike) -> float:
     return float(_checked(matrix).mean())
 
 
-def relative_to_chance(score: float, reference: float, chance: float) -> float:
-    """(score − reference) / (reference − chance): upstream transfer of CLiMB (Srinivasan et al. 2022), as a fraction.
+def final_average_performance(matrix: ArrayLike) -> float:
+    """mean_j A[T−1, j]: "AP" of VQACL (Zhang et al. 2023), another name of :func:`last_accuracy`."""
+    return last_accuracy(matrix)
 
-    Its forgetting is the negative, with ``reference`` the score right after the task and ``score`` the one now.
+
+def average_forgetting(matrix: ArrayLike) -> float:
+    """The "AF" or "Forget" that goes with AP in VQACL (Zhang et al. 2023): another name of :func:`forgetting`."""
+    return forgetting(matrix)
+
+
+def relative_to_chance(score: float, reference: float, chance: float) -> float:
+    """(score − reference) / (reference − chance): the form of every measure of CLiMB (Srinivasan et al. 2022).
+
+    A fraction; the paper reports per cent. Raises InputError where reference and chance are equal.
     """
     if reference == chance:
         raise InputError(f"reference: expected a score that differs from chance ({chance}), got the same.")
     return (score - reference) / (reference - chance)
+
+
+def upstream_transfer(score: float, single_task: float, chance: float) -> float:
+    """(S − S_single) / (S_single − S_chance): what earlier tasks brought to this one (CLiMB, Srinivasan et al. 2022).
+
+    score: right after learning the task in the stream; single_task: the same model trained on this task alone.
+    """
+    return relative_to_chance(score, single_task, chance)
+
+
+def relative_forgetting(after_own: float, now: float, chance: float) -> float:
+    """(S_own − S_now) / (S_own − S_chance): share of what was learnt that is lost (CLiMB, Srinivasan et al. 2022).
+
+    after_own: right after learning the task; now: after later tasks. 1 where the task is back at chance.
+    """
+    return -relative_to_chance(now, after_own, chance)
+
+
+def low_shot_transfer(score: float, single_task: float, chance: float) -> float:
+    """(S − S_single) / (S_single − S_chance) of a new task learnt from few rows (CLiMB, Srinivasan et al. 2022).
+
+    score: learnt after the stream; single_task: learnt from the same rows by the model that saw no stream.
+    """
+    return relative_to_chance(score, single_task, chance)
+
+
+def accuracy_after_each(matrix: ArrayLike) -> np.ndarray:
+    """float64 [T]: mean over the tasks seen so far, mean_{j≤i} A[i, j], after every task i."""
+    A = _checked(matrix)
+    return np.array([A[i, : i + 1].mean() for i in range(len(A))])
+
+
+def forgetting_after_each(matrix: ArrayLike) -> np.ndarray:
+    """float64 [T]: :func:`forgetting` of the first i + 1 tasks after every task i; NaN after the first."""
+    A = _checked(matrix)
+    return np.array([forgetting(A[: i + 1, : i + 1]) for i in range(len(A))])
+
+
+def forgetting_of_each(matrix: ArrayLike) -> np.ndarray:
+    """float64 [T−1]: max_{j≤l<T−1} A[l, j] − A[T−1, j] of every task but the last; its mean is :func:`forgetting`."""
+    A = _checked(matrix)
+    return np.array([A[j:-1, j].max() - A[-1, j] for j in range(len(A) - 1)])
 
 
 def summary(matrix: ArrayLike, initial: ArrayLike | None = None) -> dict[str, float]:

@@ -75,6 +75,38 @@ def test_golden_mtil(measure, expected):
     assert measure(MTIL) == pytest.approx(expected, abs=0.03)
 
 
+# Zero-shot CLIP ViT-B/16 on the same tasks: it never trains, so every row is this one (Zheng et al. 2023).
+CLIP = np.array([24.3, 88.4, 68.2, 44.6, 54.9, 71.0, 88.5, 59.4, 89.0, 64.7, 65.2])
+ORDER_2 = [9, 6, 7, 8, 5, 10, 0, 1, 3, 4, 2]
+
+
+@pytest.mark.parametrize(("order", "transfer"), [(list(range(11)), 69.4), (ORDER_2, 65.4)])
+def test_golden_zero_shot(order, transfer):
+    A = np.tile(CLIP[order], (11, 1))
+    assert m.zero_shot_transfer(A) == pytest.approx(transfer, abs=0.06)
+    assert m.overall_average(A) == pytest.approx(65.3, abs=0.06)
+    assert m.last_accuracy(A) == pytest.approx(65.3, abs=0.06)
+    assert m.forgetting(A) == 0 and m.backward_transfer_all_stages(A) == 0
+
+
+def test_curves_end_at_the_measures():
+    assert m.accuracy_after_each(SMALL) == pytest.approx([90, 82.5, 251 / 3, 80.5])
+    assert m.forgetting_after_each(SMALL) == pytest.approx([math.nan, 10, 9.5, 37 / 3], nan_ok=True)
+    assert m.forgetting_of_each(SMALL) == pytest.approx([30, 8, -1])
+    rng = np.random.default_rng(3)
+    for T in (1, 2, 5):
+        A = rng.random((T, T))
+        assert m.accuracy_after_each(A).mean() == pytest.approx(m.average_incremental_accuracy(A))
+        assert m.forgetting_after_each(A)[-1] == pytest.approx(m.forgetting(A), nan_ok=True)
+        if T > 1:
+            assert m.forgetting_of_each(A).mean() == pytest.approx(m.forgetting(A))
+
+
+def test_other_names_of_the_same_measure():
+    assert m.final_average_performance(SMALL) == pytest.approx(80.5)
+    assert m.average_forgetting(SMALL) == pytest.approx(12.3333, abs=5e-5)
+
+
 def test_relations_that_hold_for_every_matrix():
     rng = np.random.default_rng(0)
     for T in (2, 3, 7):
@@ -103,6 +135,14 @@ def test_climb_is_relative_to_chance():
     assert m.relative_to_chance(60, 70, 50) == pytest.approx(-0.5)
     with pytest.raises(InputError, match="chance"):
         m.relative_to_chance(60, 50, 50)
+
+
+def test_climb_measures_by_hand():
+    """A task with chance 20, learnt alone to 70; 60 in the stream, 45 at its end."""
+    assert m.upstream_transfer(60, 70, 20) == pytest.approx(-0.2)
+    assert m.relative_forgetting(60, 45, 20) == pytest.approx(15 / 40)
+    assert m.relative_forgetting(60, 20, 20) == 1 and m.relative_forgetting(60, 60, 20) == 0
+    assert m.low_shot_transfer(40, 30, 20) == 1
 
 
 def test_one_task_has_accuracy_and_no_forgetting():
