@@ -18,6 +18,7 @@ from pyfast_mmcl.data.split import deal_classes, deal_domains, drop_modalities, 
 from pyfast_mmcl.ops.sampling import fold_seed
 
 SPLITS = ("train", "validation", "test")
+OBJECTIVES = ("classify", "pairs")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Stream:
 
     Built by :meth:`from_dataset`. ``task_of`` [N] and ``split_of`` [N] hold the task (−1: unused) and the position in
     ``SPLITS`` of every row, ``present`` {modality: bool [N]} narrows the presence given by the records.
+
+    ``objective`` says what is learnt and measured: "classify", the target of each row; or "pairs", which row of one
+    modality belongs to which of the other (rows with the same target belong together).
     """
 
     def __init__(
@@ -49,8 +53,14 @@ class Stream:
         task_names: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
         vocabulary: int | None = None,
+        objective: str = "classify",
     ) -> None:
+        if objective not in OBJECTIVES:
+            raise unknown_name("objective", objective, OBJECTIVES)
+        if objective == "pairs" and len(records.modalities) < 2:
+            raise InputError(f"objective: pairs need two modalities, got {list(records.modalities)}; choose classify.")
         self.scenario = scenario
+        self.objective = objective
         self.modalities = records.modalities
         self.vocabulary = vocabulary
         self.task_of = task_of
@@ -82,6 +92,7 @@ class Stream:
         missing: Mapping[str, float] | None = None,
         class_names: Sequence[str] | None = None,
         vocabulary: int | None = None,
+        objective: str = "classify",
         seed: int = 0,
     ) -> Stream:
         """Deal a dataset of modality dictionaries out to tasks.
@@ -96,6 +107,7 @@ class Stream:
         task_modalities  modality set of each task (before the permutation) where the scenario says "per task"
         missing          {modality: share of rows without it}; a row always keeps at least one modality
         vocabulary       number of token ids, where a modality is text
+        objective        "classify", or "pairs" for retrieval between modalities
         seed             decides splits and missing modalities by hashing (seed, row): independent of all else
 
         Raises InputError for empty or contradictory choices.
@@ -122,6 +134,7 @@ class Stream:
             task_names=None if task_names is None else _in_order(task_names, order),
             class_names=class_names,
             vocabulary=vocabulary,
+            objective=objective,
         )
 
     def loader(
@@ -180,7 +193,7 @@ class Stream:
         n = len(self.task_of)
         inputs, present, _ = self.gather(torch.arange(0, n, max(1, n // 64)))
         columns = [self._records.target, self.task_of, self._split_of, *self._present.values()]
-        digest = hashlib.sha256(repr((self.scenario, self.n_classes, sorted(inputs))).encode())
+        digest = hashlib.sha256(repr((self.scenario, self.objective, self.n_classes, sorted(inputs))).encode())
         for column in (*columns, *inputs.values(), *present.values()):
             digest.update(repr((column.dtype, tuple(column.shape))).encode())
             digest.update(column.contiguous().flatten().view(torch.uint8).numpy().data)

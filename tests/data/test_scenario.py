@@ -1,4 +1,4 @@
-"""The scenario table, and that the survey's other two scenarios are further rows of it."""
+"""The scenario table: the five rows of the survey, and what each makes of one set of records."""
 
 import pytest
 import torch
@@ -13,9 +13,15 @@ def test_names_and_titles_lead_to_the_same_row():
     assert get_scenario("CIL") is SCENARIOS["cil"]
 
 
-def test_rules_of_the_three_rows():
-    rules = {name: (row.labels, row.task_id_at_test) for name, row in SCENARIOS.items()}
-    assert rules == {"cil": ("disjoint", False), "dil": ("shared", False), "til": ("disjoint", True)}
+def test_rules_of_the_five_rows():
+    rules = {name: (row.labels, row.task_id_at_test, row.modalities) for name, row in SCENARIOS.items()}
+    assert rules == {
+        "cil": ("disjoint", False, "all"),
+        "dil": ("shared", False, "all"),
+        "til": ("disjoint", True, "all"),
+        "gdil": ("generated", False, "all"),
+        "mdtil": ("disjoint", True, "per task"),
+    }
 
 
 def test_unknown_scenarios_and_rules_are_refused():
@@ -29,8 +35,8 @@ def test_unknown_scenarios_and_rules_are_refused():
         Scenario("x", "x", labels="shared", task_id_at_test=False, modalities="per-task")
 
 
-def test_modality_dynamic_scenario_is_one_more_row():
-    row = Scenario("mdtil", "modality-dynamic", labels="disjoint", task_id_at_test=True, modalities="per task")
+def test_modality_dynamic_tasks_have_sets_of_their_own():
+    row = get_scenario("mdtil")
     records = Records({"a": torch.rand(40, 2), "b": torch.rand(40, 3)}, torch.arange(40) % 4)
     stream = Stream.from_dataset(
         records, scenario=row, n_tasks=2, task_modalities=[["a"], ["a", "b"]], task_order=[1, 0]
@@ -44,9 +50,22 @@ def test_modality_dynamic_scenario_is_one_more_row():
         Stream.from_dataset(records, scenario="cil", n_tasks=2, task_modalities=[["a"], ["b"]])
 
 
-def test_generated_answers_are_one_more_row():
-    row = Scenario("gdil", "generated", labels="generated", task_id_at_test=False, modalities="all")
+def test_generated_answers_are_sequences():
+    row = get_scenario("gdil")
     records = Records({"question": torch.arange(60).reshape(20, 3)}, torch.arange(40).reshape(20, 2))
     stream = Stream.from_dataset(records, scenario=row, domains=torch.arange(20) // 10)
     batch = stream.loader(0, "train", batch_size=4)[0]
     assert batch.target.shape == (4, 2) and stream.n_classes == 40 and len(stream.tasks) == 2
+
+
+def test_the_objective_says_what_is_learnt():
+    records = Records({"a": torch.rand(8, 2), "b": torch.rand(8, 3)}, torch.arange(8) % 2)
+    streams = [Stream.from_dataset(records, n_tasks=1, objective=name) for name in ("classify", "pairs")]
+    assert [s.objective for s in streams] == ["classify", "pairs"] and Stream.from_dataset(
+        records, n_tasks=1
+    ).objective == "classify"
+    assert streams[0].fingerprint() != streams[1].fingerprint()
+    with pytest.raises(UnknownNameError, match="pairs"):
+        Stream.from_dataset(records, n_tasks=1, objective="pair")
+    with pytest.raises(InputError, match="two modalities"):
+        Stream.from_dataset(Records({"a": torch.rand(8, 2)}, torch.arange(8) % 2), n_tasks=1, objective="pairs")
