@@ -92,10 +92,9 @@ def test_draws_depend_on_contents_not_on_their_history(by):
     slow.update(slow.index, {"priority": (slow.index % 4).float()})
     resumed = Memory(30, seed=0)
     resumed.load_state_dict(slow.state_dict())
+    how = {"by": by, "beta": 0.5 if by == "priority" else None}
     for other in (slow, resumed):
-        assert_same_rows(
-            other.sample(8, generator(3), by=by, beta=0.5), direct.sample(8, generator(3), by=by, beta=0.5)
-        )
+        assert_same_rows(other.sample(8, generator(3), **how), direct.sample(8, generator(3), **how))
 
 
 def test_drawn_rows_are_copies():
@@ -208,3 +207,14 @@ def test_places_and_ids_are_integers(wrong):
         memory.select(wrong)
     with raises_sentence(InputError, "integers [B]"):
         memory.update(wrong, {"priority": torch.ones(9)})
+
+
+def test_a_beta_without_priorities_is_refused():
+    memory = fill(Memory(9), torch.arange(30), 10)
+    with raises_sentence(InputError, "beta=0.4", "by="):
+        memory.sample(3, beta=0.4)
+
+
+def test_a_codec_of_a_column_that_does_not_come_is_told():
+    with pytest.warns(UserWarning, match="no 'imag'.*misspelt"):
+        fill(Memory(9, codecs={"imag": "uint8"}), torch.arange(30), 10)

@@ -312,6 +312,15 @@ def test_wider_extras_leave_earlier_states_alone(tmp_path, codec):
     assert_same_rows(other.all(), before)
 
 
+def test_a_column_of_a_map_is_widened_in_its_files(tmp_path, monkeypatch):
+    memory = fill(mapped(tmp_path), torch.arange(90), 30, extras=lambda i: {"logits": i[:, None].float()})
+    made = []
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *size, **how: made.append(size) or zeros(*size, **how))
+    memory.widen("logits", 4)
+    assert not [size for size in made if "4" in str(size)]
+
+
 class Stopped(BaseException):
     """Not an error that anybody handles."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -100,6 +101,8 @@ class Store:
         Raises InputError where rows do not fit their column, or a codec cannot hold them.
         """
         new = {}
+        if not self.columns:
+            self._warn_of_unused_codecs(batch)
         for key, values in tensors_of(batch).items():
             column = self.columns.get(key)
             if column is None:
@@ -107,6 +110,15 @@ class Store:
             else:
                 column.check(values)
         return new
+
+    def _warn_of_unused_codecs(self, batch: Batch) -> None:
+        # A column may come with a later batch, so this is no error.
+        named = sorted({*batch.inputs, *batch.extras})
+        for name in sorted(set(self.codecs) - set(named)):
+            message = (
+                f"memory codecs: the first rows have no {name!r}, they have {named}; it may come later or be misspelt."
+            )
+            warnings.warn(message, stacklevel=5)
 
     def column(self, key: Key, shape: tuple[int, ...], dtype: torch.dtype) -> Column:
         """A column without room, stored by the codec of its name. Raises InputError where the codec cannot."""
@@ -198,9 +210,9 @@ class Store:
         wider.parts = dict(old.parts)  # scales stay where they are: one part is replaced or none
         for name, (shape, dtype) in wider.layout.items():
             if shape != tuple(old.parts[name].shape[1:]):
-                part = torch.zeros((self.rows, *shape), dtype=dtype)
+                part = self.storage.replace(wider.key, name, self.rows, shape, dtype)
                 part[..., : old.shape[-1]].copy_(old.parts[name])
-                wider.parts[name] = self.storage.replace(wider.key, name, part)
+                wider.parts[name] = part
         self.columns[wider.key] = wider
 
     def pack(self, slots: Tensor) -> bool:

@@ -74,10 +74,10 @@ class Mapped:
         mine = self.grow(key, part, None, len(column), tuple(column.shape[1:]), column.dtype)
         return mine.copy_(column)
 
-    def replace(self, key: Key, part: str, column: Tensor) -> Tensor:
+    def replace(self, key: Key, part: str, rows: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         was = self._files.pop((key, part))  # states refer to the old file
         try:
-            mine = self.adopt(key, part, column)
+            mine = self.grow(key, part, None, rows, shape, dtype)
         except InputError:
             self._files[key, part] = was
             raise

@@ -39,7 +39,8 @@ class Memory:
     device     where ``sample`` answers, and where the columns live
     storage    "device"; "pinned": columns in page-locked host memory; "memmap": in files under ``folder``, which may be
                larger than the main memory
-    codecs     {modality or extra: name in CODECS}, how columns are stored (default "raw")
+    codecs     {modality or extra: name in CODECS}, how columns are stored (default "raw"); a name that the first rows
+               lack is told in a warning
     process_group
                processes that share one memory. All of them call ``add`` and ``update`` together, each with its own rows
                (or none), and hold the same rows: those of one process that was offered the rows of rank 0, 1, … in
@@ -147,10 +148,12 @@ class Memory:
               each n-th of its sum
         beta  exponent of importance weights (len · p / Σp)^−beta over the largest of them, as the extra "weight"
 
-        Raises InputError while the memory is empty.
+        Raises InputError while the memory is empty, and for a beta where rows are drawn uniformly.
         """
         n, rows = whole_number("rows to draw", n), self._rows
         by = by or getattr(rows.policy, "draws_by", None) or "uniform"
+        if beta is not None and by == "uniform":
+            raise InputError(f"memory: beta={beta} weighs draws by an extra; name it with by=, or leave beta out.")
         if len(rows) == 0 or by == "uniform":
             return rows.batch(distinct(len(rows), n, generator))
         if not rows.priorities.current(rows.table.version, by):

@@ -26,8 +26,8 @@ class Storage(Protocol):
     def fresh(self) -> Storage:
         """The same kind of storage for other rows."""
 
-    def replace(self, key: tuple[str, str], part: str, column: Tensor) -> Tensor:
-        """As ``adopt``, for a column that takes the place of one of its name."""
+    def replace(self, key: tuple[str, str], part: str, rows: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Zeros that take the place of the column of this name, which stays readable until it is dropped."""
 
     def ready(self) -> None:
         """Told before rows are written. Raises InputError where they may not be."""
@@ -62,8 +62,8 @@ class OnDevice:
     def fresh(self) -> Storage:
         return self
 
-    def replace(self, key: tuple[str, str], part: str, column: Tensor) -> Tensor:
-        return self.adopt(key, part, column)
+    def replace(self, key: tuple[str, str], part: str, rows: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return self._zeros(rows, shape, dtype)
 
     def ready(self) -> None:
         """Nothing: no other memory has these tensors."""
