@@ -116,7 +116,7 @@ class Store:
         named = sorted({*batch.inputs, *batch.extras})
         for name in sorted(set(self.codecs) - set(named)):
             message = (
-                f"memory codecs: the first rows have no {name!r}, they have {named}; it may come later or be misspelt."
+                f"memory codecs: the first rows have no {name!r}, they have {named}; misspelt, or yet to come?"
             )
             warnings.warn(message, stacklevel=5)
 
