@@ -20,8 +20,10 @@ _TRAINS_ON = ("current", "seen")
 # called as ``Class.for_stream(models.Spec)``.
 MODELS = {
     "classifier": "pyfast_mmcl.models.classifier:MultimodalClassifier",
+    "clip": "pyfast_mmcl.models.clip:ClipModel",
     "dual encoder": "pyfast_mmcl.models.dual_encoder:DualEncoder",
     "modality heads": "pyfast_mmcl.models.modality_heads:ModalityHeads",
+    "sequence": "pyfast_mmcl.models.sequence_model:SequenceModel",
     "tokens": "pyfast_mmcl.models.token_classifier:TokenClassifier",
 }
 
