@@ -32,7 +32,5 @@ LINES = {
     "icarl": Line("icarl", keeps=True),
     "samm": Line("samm", keeps=True),
     "ewc": Line("ewc", strength="lam", grid=(1e2, 1e3, 1e4)),
-    "online_ewc": Line("online_ewc", strength="lam", like="ewc"),
     "mas": Line("mas", strength="lam", grid=(0.01, 0.1, 1.0)),
-    "si": Line("si", strength="c", grid=(0.1, 1.0, 10.0)),
 }
