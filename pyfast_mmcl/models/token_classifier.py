@@ -6,48 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.models.attention import Attention, check_width
 from pyfast_mmcl.models.heads import ClassifierHead
 from pyfast_mmcl.models.output import Output
 from pyfast_mmcl.models.prototypes import PrototypeTokens
-from pyfast_mmcl.models.tokens import TextTokens, Tokens, tokens_for
+from pyfast_mmcl.models.tokens import TextTokens, check_tokenizers, joined, new_kinds, tokenizers_for
 
 if TYPE_CHECKING:
     from pyfast_mmcl.models.protocols import Rows
     from pyfast_mmcl.models.spec import Spec
-
-_ATTENTION_HEADS = 4
-
-
-class Attention(nn.Module):
-    """x + attention(norm(x) over norm(memory)), then x + mlp(norm(x)); tokens that do not count are not looked at."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm_x, self.norm_memory, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query, self.key_value, self.out = (
-            nn.Linear(width, width),
-            nn.Linear(width, 2 * width),
-            nn.Linear(width, width),
-        )
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-
-    def forward(self, x: Tensor, memory: Tensor, counting: Tensor) -> Tensor:
-        """x [B, S, D] looks at memory [B, S', D], of which counting bool [B, S'] says what stands for something."""
-
-        def heads(y: Tensor) -> Tensor:
-            return y.unflatten(2, (_ATTENTION_HEADS, -1)).transpose(1, 2)
-
-        key, value = self.key_value(self.norm_memory(memory)).chunk(2, -1)
-        # Attention over nothing is NaN: a row without any token looks at what stands in its place, the same for all.
-        mask = (counting | ~counting.any(1, keepdim=True))[:, None, None, :]
-        seen = F.scaled_dot_product_attention(heads(self.query(self.norm_x(x))), heads(key), heads(value), mask)
-        x = x + self.out(seen.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm_mlp(x))
-
 
 class TokenClassifier(nn.Module):
     """encoder: H = attention over the tokens of all modalities; decoder: one answer token looks at [H; prototypes].
@@ -74,20 +44,15 @@ class TokenClassifier(nn.Module):
         task_classes: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if width % _ATTENTION_HEADS:
-            raise InputError(f"width: expected a multiple of {_ATTENTION_HEADS}, the attention heads, got {width}.")
-        for name, tokenizer in tokenizers.items():
-            if not isinstance(tokenizer, Tokens):
-                raise InputError(
-                    f"tokenizer of {name!r}: expected a models.tokens.Tokens, got {type(tokenizer).__name__}."
-                )
+        check_width(width)
+        check_tokenizers(tokenizers)
         self.question = tuple(_posing(tokenizers) if question is None else question)
         if not self.question or set(self.question) - set(tokenizers):
             raise InputError(f"question: expected modalities among {sorted(tokenizers)}, got {list(self.question)}.")
         looked_at = tuple(name for name in tokenizers if name not in self.question)
         self.vision = looked_at or self.question
         self.tokenizers = nn.ModuleDict(tokenizers)
-        self.kinds = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in tokenizers})
+        self.kinds = new_kinds(tokenizers, width)
         self.encoder = Attention(width)
         self.prototypes = PrototypeTokens(n_types, n_classes, width)
         self.answer = nn.Parameter(torch.randn(1, 1, width) * 0.02)
@@ -98,26 +63,11 @@ class TokenClassifier(nn.Module):
     @classmethod
     def for_stream(cls, spec: Spec) -> TokenClassifier:
         """A small sequence model whose tokenizers fit the rows of ``spec``."""
-        tokenizers = {
-            name: tokens_for(name, column, spec.width, vocabulary=spec.vocabulary)
-            for name, column in spec.inputs.items()
-        }
         classes = spec.task_classes
-        return cls(tokenizers, spec.n_classes, n_types=spec.n_tasks, width=spec.width, task_classes=classes)
+        return cls(tokenizers_for(spec), spec.n_classes, n_types=spec.n_tasks, width=spec.width, task_classes=classes)
 
     def forward(self, batch: Rows) -> Output:
-        unknown = set(batch.inputs) - set(self.tokenizers)
-        if unknown or not batch.inputs:
-            raise InputError(f"model: expected modalities among {sorted(self.tokenizers)}, got {sorted(batch.inputs)}.")
-        tokens, counting, names = [], [], []
-        for name, x in batch.inputs.items():
-            tokenizer = self.tokenizers[name]
-            assert isinstance(tokenizer, Tokens)
-            found = tokenizer(x) + self.kinds[name]
-            tokens.append(found)
-            counting.append(tokenizer.counting(x, found) & batch.present[name].unsqueeze(1))
-            names += [name] * found.shape[1]
-        h, counts = torch.cat(tokens, 1), torch.cat(counting, 1)
+        h, counts, names = joined(self.tokenizers, self.kinds, batch)
         h = self.encoder(h, h, counts)
         question, vision = (
             torch.tensor([name in side for name in names], device=h.device) for side in (self.question, self.vision)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError
+
+if TYPE_CHECKING:
+    from pyfast_mmcl.models.protocols import Rows
+    from pyfast_mmcl.models.spec import Spec
 
 # An image becomes this grid of tokens and a series this many, so that one tokenizer takes any size.
 _GRID = 4
@@ -99,3 +106,42 @@ def tokens_for(name: str, column: Tensor, width: int, *, vocabulary: int | None 
             f"modality {name!r}: expected rows of vectors, sequences or images, got shape {tuple(column.shape)}."
         )
     return VectorTokens(column[0].numel(), width)
+
+
+def tokenizers_for(spec: Spec) -> dict[str, nn.Module]:
+    """{modality: the tokenizer that fits the rows of ``spec``}."""
+    return {
+        name: tokens_for(name, column, spec.width, vocabulary=spec.vocabulary) for name, column in spec.inputs.items()
+    }
+
+
+def check_tokenizers(tokenizers: Mapping[str, nn.Module]) -> None:
+    """Raise InputError for a module that is no Tokens."""
+    for name, tokenizer in tokenizers.items():
+        if not isinstance(tokenizer, Tokens):
+            raise InputError(f"tokenizer of {name!r}: expected a models.tokens.Tokens, got {type(tokenizer).__name__}.")
+
+
+def joined(tokenizers: nn.ModuleDict, kinds: nn.ParameterDict, batch: Rows) -> tuple[Tensor, Tensor, list[str]]:
+    """Tokens of all modalities, each marked by its kind [D], in one sequence [B, S, D].
+
+    Returns the sequence, what counts in it bool [B, S] (nothing of a missing modality does) and the modality of each of
+    its S places. Raises InputError when the batch holds a modality without tokenizer, or none at all.
+    """
+    unknown = set(batch.inputs) - set(tokenizers)
+    if unknown or not batch.inputs:
+        raise InputError(f"model: expected modalities among {sorted(tokenizers)}, got {sorted(batch.inputs)}.")
+    tokens, counting, names = [], [], []
+    for name, x in batch.inputs.items():
+        tokenizer = tokenizers[name]
+        assert isinstance(tokenizer, Tokens)
+        found = tokenizer(x) + kinds[name]
+        tokens.append(found)
+        counting.append(tokenizer.counting(x, found) & batch.present[name].unsqueeze(1))
+        names += [name] * found.shape[1]
+    return torch.cat(tokens, 1), torch.cat(counting, 1), names
+
+
+def new_kinds(tokenizers: Mapping[str, nn.Module], width: int) -> nn.ParameterDict:
+    """The marks [D] by which the tokens of one modality are told from those of another."""
+    return nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in tokenizers})

@@ -24,6 +24,7 @@ MODELS = {
     "dual encoder": "pyfast_mmcl.models.dual_encoder:DualEncoder",
     "modality heads": "pyfast_mmcl.models.modality_heads:ModalityHeads",
     "sequence": "pyfast_mmcl.models.sequence_model:SequenceModel",
+    "sequence": "pyfast_mmcl.models.sequence_model:SequenceModel",
     "tokens": "pyfast_mmcl.models.token_classifier:TokenClassifier",
 }
 

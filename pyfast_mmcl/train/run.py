@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Stream
 from pyfast_mmcl.models import Spec
 from pyfast_mmcl.ops.sampling import fold_seed
@@ -20,6 +21,8 @@ from pyfast_mmcl.train.registry import model_class
 
 # Place of the model's first weights in the tree of seeds, apart from every place of the run.
 _MODEL = -3
+# What a method that needs no special model is given, and what takes its place where answers are generated.
+_ANY, _GENERATES = "classifier", "sequence"
 
 
 def run_continual(
@@ -70,13 +73,19 @@ def default_model(stream: Stream, method: Any = None, *, seed: int = 0, width: i
     """A small model for the rows of ``stream``, of the kind that ``method`` needs, its weights decided by ``seed``.
 
     A classifier with one encoder per modality serves most methods, and is what None gives; others need heads of their
-    own per modality, two towers or a sequence of tokens, and say so (``Entry.model``).
+    own per modality, two towers or a sequence of tokens, and say so (``Entry.model``). Where answers are generated, the
+    model that generates takes the place of the classifier. Raises InputError for a method that has no use for it.
     """
-    kind = "classifier" if method is None else model_kind(method)
+    kind, spec = _ANY if method is None else model_kind(method), stream_spec(stream, width=width)
+    if spec.answer_length and kind not in (_ANY, _GENERATES):
+        raise InputError(
+            f"model: the answers of this stream are generated, and the method needs a {kind} model, which answers with "
+            f"one class per row; choose a method that takes any model, or a stream of classes."
+        )
     cpu = torch.device("cpu")
     with isolated(cpu, None):
         seed_torch(cpu, fold_seed(seed, _MODEL))
-        return model_class(kind).for_stream(stream_spec(stream, width=width))
+        return model_class(_GENERATES if spec.answer_length else kind).for_stream(spec)
 
 
 def stream_spec(stream: Stream, *, width: int = 64) -> Spec:

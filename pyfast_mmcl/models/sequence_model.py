@@ -1,0 +1,135 @@
+"""A small model that answers with a sequence of tokens: what is seen and asked in, an answer [B, S] out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from pyfast_mmcl._errors import InputError, whole_number
+from pyfast_mmcl.models.attention import Attention
+from pyfast_mmcl.models.heads import ClassifierHead
+from pyfast_mmcl.models.output import Output
+from pyfast_mmcl.models.tokens import check_tokenizers, joined, new_kinds, tokenizers_for
+
+if TYPE_CHECKING:
+    from pyfast_mmcl.models.protocols import Rows
+    from pyfast_mmcl.models.spec import Spec
+
+
+class SequenceModel(nn.Module):
+    """scores[:, s] = log p(y_s | y_1 … y_{s−1}, x) + const: attention over the tokens of x, and over y before s.
+
+    tokenizers     {modality: ``models.tokens.Tokens``, [B, …] → [B, S', D]}
+    n_classes      C, tokens that answers are made of; answer_length: S, tokens of an answer, the padding included
+    width          D (default 64), a multiple of 4
+    task_classes   bool [T, C]: the tokens of each task, where rows say their task
+
+    A row whose ``target`` [S] is given is scored on it, every token after those before it (teacher forcing). A row
+    whose target is hidden, −1 everywhere, is answered greedily: each token is the one with the highest score after
+    those chosen before. Learners hide the targets of rows that they ask for; so does ``generate``.
+    Output.scores [B, S, C]; features [B, D] the mean over positions of what the head reads; modalities {name: [B, D]}
+    the mean of its encoded tokens, zeros where a row lacks it. Row i depends on row i alone.
+
+    Raises InputError for modalities without tokenizer and for targets of another shape.
+
+    Reference: an encoder and decoder of one block each, after Vaswani et al., Attention Is All You Need, NeurIPS 2017.
+    """
+
+    def __init__(
+        self,
+        tokenizers: Mapping[str, nn.Module],
+        n_classes: int,
+        answer_length: int,
+        *,
+        width: int = 64,
+        task_classes: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        check_tokenizers(tokenizers)
+        self.answer_length = whole_number("answer_length", answer_length)
+        self.tokenizers = nn.ModuleDict(tokenizers)
+        self.kinds = new_kinds(tokenizers, width)
+        self.encoder = Attention(width)
+        self.start = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.answer = nn.Embedding(n_classes, width)
+        self.positions = nn.Parameter(torch.randn(self.answer_length, width) * 0.02)
+        self.before, self.decoder = Attention(width), Attention(width)
+        self.norm = nn.LayerNorm(width)
+        self.head = ClassifierHead(width, n_classes, task_classes)
+
+    @classmethod
+    def for_stream(cls, spec: Spec) -> SequenceModel:
+        """A small model for the rows and answers of ``spec``. Raises InputError where answers are classes."""
+        if spec.answer_length < 1:
+            raise InputError(
+                "sequence model: expected a stream whose targets are token sequences [B, S], got classes [B]; "
+                'choose a stream of generated answers (scenario "gdil"), or a classifier.'
+            )
+        return cls(
+            tokenizers_for(spec),
+            spec.n_classes,
+            spec.answer_length,
+            width=spec.width,
+            task_classes=spec.task_classes,
+        )
+
+    def forward(self, batch: Rows) -> Output:
+        seen, counts, names = self._encode(batch)
+        answers = self._answers(seen, counts, batch)
+        states = self._decode(seen, counts, answers)
+        return Output(self._scores(states, batch), states.mean(1), _means(seen, counts, names))
+
+    @torch.no_grad()
+    def generate(self, batch: Rows) -> Tensor:
+        """Greedy answers int64 [B, S], whatever the targets of ``batch`` say."""
+        seen, counts, _ = self._encode(batch)
+        hidden = torch.full((len(seen), self.answer_length), -1, device=seen.device)
+        return self._greedy(seen, counts, hidden, batch)
+
+    def _encode(self, batch: Rows) -> tuple[Tensor, Tensor, list[str]]:
+        tokens, counts, names = joined(self.tokenizers, self.kinds, batch)
+        return self.encoder(tokens, tokens, counts), counts, names
+
+    def _answers(self, seen: Tensor, counts: Tensor, batch: Rows) -> Tensor:
+        """The answers that scores are asked after: the target of a row, or what the row is answered where hidden."""
+        target = getattr(batch, "target", None)
+        if target is None or target.shape != (len(seen), self.answer_length):
+            got = "none" if target is None else tuple(target.shape)
+            raise InputError(
+                f"sequence model: expected targets of shape {(len(seen), self.answer_length)}, got {got}; pad answers "
+                "to one length, and hide those to be generated by −1."
+            )
+        # Looking at a number makes a GPU wait; while training, targets are known.
+        if self.training or bool((target >= 0).all()):
+            return target.clamp(min=0)
+        with torch.no_grad():
+            return self._greedy(seen, counts, target, batch)
+
+    def _greedy(self, seen: Tensor, counts: Tensor, target: Tensor, batch: Rows) -> Tensor:
+        hidden, answers = target < 0, target.clamp(min=0)
+        for s in range(self.answer_length):
+            scores = self._scores(self._decode(seen, counts, answers), batch)
+            answers[:, s] = torch.where(hidden[:, s], scores[:, s].argmax(-1), answers[:, s])
+        return answers
+
+    def _decode(self, seen: Tensor, counts: Tensor, answers: Tensor) -> Tensor:
+        """States [B, S, D], that of position s from the answer's tokens before s."""
+        start = self.start.expand(len(seen), -1, -1)
+        x = torch.cat([start, self.answer(answers[:, :-1])], 1) + self.positions
+        past = torch.ones(self.answer_length, self.answer_length, dtype=torch.bool, device=x.device).tril()
+        return self.norm(self.decoder(self.before(x, x, past.unsqueeze(0)), seen, counts))
+
+    def _scores(self, states: Tensor, batch: Rows) -> Tensor:
+        task = batch.task.repeat_interleave(self.answer_length)
+        return self.head(states.flatten(0, 1), task).unflatten(0, states.shape[:2])
+
+
+def _means(seen: Tensor, counts: Tensor, names: list[str]) -> dict[str, Tensor]:
+    means = {}
+    for name in dict.fromkeys(names):
+        mine = counts & torch.tensor([other == name for other in names], device=seen.device)
+        means[name] = (seen * mine.unsqueeze(2)).sum(1) / mine.sum(1, keepdim=True).clamp(min=1)
+    return means
