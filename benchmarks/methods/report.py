@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.machine import ROOT
-from benchmarks.methods import results
+from benchmarks.methods import claims, results
+from benchmarks.methods.shows_claims import CLAIMS
 from benchmarks.methods.spread import seed_table
 from pyfast_mmcl.train.files import replace_text
 
@@ -35,8 +36,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def block(root: Path) -> str:
-    """Markdown of every result folder under ``root``."""
+    """Markdown of every result folder under ``root``, and of the claims that these results decide."""
     sections = [section(results.read(folder)) for folder in results.folders(root)]
+    sections += [found] if (found := claims.section(CLAIMS, root)) else []
     return "\n".join(sections) or "No results have been recorded yet.\n"
 
 
