@@ -17,8 +17,8 @@ from pyfast_mmcl.models.attach import ATTACHMENTS
 from pyfast_mmcl.models.clip_inputs import ImageInput, fit_tokens
 from pyfast_mmcl.models.output import Output
 from pyfast_mmcl.models.protocols import Growing
-from pyfast_mmcl.models.tiny_clip import tiny_clip
-from pyfast_mmcl.models.zero_shot import CLIP_VOCABULARY, PHOTO, class_tokens
+from pyfast_mmcl.models.tiny_clip import CLIP_VOCABULARY, tiny_clip
+from pyfast_mmcl.models.zero_shot import PHOTO, class_tokens
 
 if TYPE_CHECKING:
     from pyfast_mmcl.models.protocols import Rows
@@ -202,6 +202,11 @@ class ClipModel(nn.Module):
                 module.restructure(one["structure"])
 
     def forward(self, batch: Rows) -> Output:
+        asking, sides = self.encode(batch)
+        return Output(self._scores(asking, batch.task), asking, sides)
+
+    def encode(self, batch: Rows) -> tuple[Tensor, dict[str, Tensor]]:
+        """The rows that ask [B, D] and the unit embeddings {"image", "text": [B, D]}, 0 where a row lacks the side."""
         encoders = {"image": (self.image, self.image_features), "text": (self.text, self.text_features)}
         sides = {}
         for side, (name, encode) in encoders.items():
@@ -214,7 +219,7 @@ class ClipModel(nn.Module):
         asking = next(iter(sides.values()))
         if len(sides) == 2:
             asking = torch.where(batch.present[self.image].unsqueeze(1), asking, sides["text"])
-        return Output(self._scores(asking, batch.task), asking, sides)
+        return asking, sides
 
     def _scores(self, asking: Tensor, task: Tensor) -> Tensor:
         if self.class_tokens is None:
