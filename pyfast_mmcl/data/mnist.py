@@ -1,4 +1,4 @@
-"""The 10,000 test digits of MNIST as the package's small image set, with a fixed fifth of them for testing."""
+"""The 10,000 test digits of MNIST as the package's small image set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyfast_mmcl._errors import InputError, unknown_name
-from pyfast_mmcl.data.folder import HELD_OUT, data_file
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.data.folder import data_file
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 
@@ -40,17 +40,3 @@ def read_idx(path: Path) -> np.ndarray:
     if not axes or len(shape) != axes or len(data) != 4 + 4 * axes + math.prod(shape):
         raise InputError(f"{path} is no idx file of unsigned bytes, or it is cut short; fetch it again.")
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
-
-
-def held_out_digits(n: int, held_out: str) -> tuple[Tensor, Tensor]:
-    """bool [n] which digits are used at all, and which of them are tested on.
-
-    Every fifth digit is the test. With "validation" those are not used, and their neighbours are tested on instead.
-    The choice is the same for every seed, so that nothing tuned on validation digits has seen a test digit.
-    """
-    if held_out not in HELD_OUT:
-        raise unknown_name("choice for held_out", held_out, HELD_OUT)
-    fifth = torch.arange(n) % 5
-    if held_out == "test":
-        return torch.ones(n, dtype=torch.bool), fifth == 4
-    return fifth != 4, fifth == 3

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from pyfast_mmcl._errors import whole_number
-from pyfast_mmcl.data.mnist import held_out_digits, read_mnist
+from pyfast_mmcl.data.folder import every_fifth
+from pyfast_mmcl.data.mnist import read_mnist
 from pyfast_mmcl.data.records import Records
 from pyfast_mmcl.data.stream import Stream
 from pyfast_mmcl.data.text import DIGIT_WORDS
@@ -26,7 +27,7 @@ def permuted_mnist_stream(
 
     n_tasks    the first task keeps the pixels in place, the others permute them
     rows       use only the first ``rows`` digits of the file (default: all 10,000)
-    held_out   "test", or "validation" to choose hyper-parameters without a test digit (``held_out_digits``)
+    held_out   "test", or "validation" to choose hyper-parameters without a test digit (``every_fifth``)
     folder     where the t10k files lie; by default the folder named by PYFAST_MMCL_DATA
 
     A digit that is tested on is tested on in every task. Pixels are kept as float16, 16 MB per task.
@@ -35,7 +36,7 @@ def permuted_mnist_stream(
     """
     n_tasks = whole_number("n_tasks", n_tasks)
     images, digit = read_mnist(folder)
-    used, tested = held_out_digits(len(digit), held_out)
+    used, tested = every_fifth(len(digit), held_out)
     if rows is not None:
         used &= torch.arange(len(used)) < whole_number("rows", rows)
     pixels = images[used].flatten(1).to(torch.float16) / 255

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ class Records:
     """N examples as one tensor per modality: batches are gathered without a Python loop over rows.
 
     modalities  {name: [N, …]} tensors or NumPy arrays; target [N] or [N, S] integers;
-    present     {name: bool [N]} for modalities that some rows lack (default: nothing is missing).
+    present     {name: bool [N]} for modalities that some rows lack (default: nothing is missing);
+    prepare     {name: function of rows [B, …]} applied when rows are read, such as ``images.pixels`` to keep bytes.
     Raises InputError for unequal lengths, no rows, or NaN and infinity in rows that are present.
     """
 
@@ -28,19 +29,22 @@ class Records:
         target: Tensor | np.ndarray,
         *,
         present: Mapping[str, Tensor | np.ndarray] | None = None,
+        prepare: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         self.target = as_target(target)
+        self.prepare = dict(prepare or {})
         self.columns = {name: as_column(f"modality {name!r}", column) for name, column in modalities.items()}
         rows = len(self.target)
         if not self.columns:
             raise InputError("records: expected at least one modality, got none.")
         if TARGET in self.columns:
             raise InputError(f"records: {TARGET!r} is no modality name; pass the labels as target=.")
-        unknown = set(present or {}) - set(self.columns)
-        if unknown:
-            raise InputError(
-                f"records: present names {sorted(unknown)}, which are no modalities ({sorted(self.columns)})."
-            )
+        for what, given in (("present", present or {}), ("prepare", self.prepare)):
+            unknown = set(given) - set(self.columns)
+            if unknown:
+                raise InputError(
+                    f"records: {what} names {sorted(unknown)}, which are no modalities ({sorted(self.columns)})."
+                )
         self.present = {
             name: as_column(f"presence of {name!r}", (present or {}).get(name, np.ones(rows, bool))).to(torch.bool)
             for name in self.columns
@@ -64,8 +68,8 @@ class Records:
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         """Example ``row`` as a dictionary of its modalities and its target."""
-        shown = {name: column[row] for name, column in self.columns.items() if self.present[name][row]}
-        return {**shown, TARGET: self.target[row]}
+        inputs, present, target = self.gather(torch.tensor([row]))
+        return {**{name: x[0] for name, x in inputs.items() if present[name][0]}, TARGET: target[0]}
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -76,7 +80,8 @@ class Records:
         inputs, present = {}, {}
         for name, column in self.columns.items():
             present[name] = self.present[name][rows]
-            inputs[name] = blank(column[rows], present[name])
+            read = column[rows]
+            inputs[name] = blank(self.prepare[name](read) if name in self.prepare else read, present[name])
         return inputs, present, self.target[rows]
 
 

@@ -148,8 +148,9 @@ def _row_mask(test: Tensor, n: int) -> Tensor:
 
 def _concat(a: Records | RowRecords, b: Records | RowRecords) -> Records | RowRecords:
     target = torch.cat([a.target, b.target])
-    if isinstance(a, Records) and isinstance(b, Records):
+    if isinstance(a, Records) and isinstance(b, Records) and a.prepare == b.prepare:
         columns = {name: torch.cat([a.columns[name], b.columns[name]]) for name in a.columns}
-        return Records(columns, target, present={m: torch.cat([a.present[m], b.present[m]]) for m in a.columns})
+        present = {m: torch.cat([a.present[m], b.present[m]]) for m in a.columns}
+        return Records(columns, target, present=present, prepare=a.prepare)
     datasets: list[Any] = [r if isinstance(r, Records) else r.dataset for r in (a, b)]
     return RowRecords(ConcatDataset(datasets), target=target)

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from pyfast_mmcl._errors import InputError
-from pyfast_mmcl.data.mnist import held_out_digits, read_mnist
+from pyfast_mmcl.data.folder import every_fifth
+from pyfast_mmcl.data.mnist import read_mnist
 from pyfast_mmcl.data.records import Records
 from pyfast_mmcl.data.scenario import Scenario, get_scenario
 from pyfast_mmcl.data.stream import Stream
@@ -25,7 +26,7 @@ def split_mnist_stream(
 
     scenario   "cil": which of ten digits; "til": which digit of the task, whose id is known; "dil": odd or even, the
                same two classes in every task
-    held_out   "test", or "validation" to choose hyper-parameters without a test digit (``held_out_digits``)
+    held_out   "test", or "validation" to choose hyper-parameters without a test digit (``every_fifth``)
     folder     where the t10k files lie; by default the folder named by PYFAST_MMCL_DATA
 
     Reference: Zenke, Poole, Ganguli, ICML 2017, section 5.1; van de Ven and Tolias, arXiv:1904.07734 (scenarios).
@@ -34,7 +35,7 @@ def split_mnist_stream(
     if scenario.name not in ("cil", "til", "dil"):
         raise InputError(f"split_mnist_stream: expected scenario cil, til or dil, got {scenario.name!r}.")
     images, digit = read_mnist(folder)
-    used, tested = held_out_digits(len(digit), held_out)
+    used, tested = every_fifth(len(digit), held_out)
     images, digit, tested = images[used].flatten(1).to(torch.float32) / 255, digit[used], tested[used]
     if scenario.labels == "disjoint":
         records = Records({"image": images}, digit)

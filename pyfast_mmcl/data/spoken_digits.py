@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pyfast_mmcl._errors import InputError
-from pyfast_mmcl.data.folder import read_arrays
-from pyfast_mmcl.data.mnist import held_out_digits, read_mnist
+from pyfast_mmcl.data.folder import every_fifth, read_arrays
+from pyfast_mmcl.data.mnist import read_mnist
 from pyfast_mmcl.data.records import Records
 from pyfast_mmcl.data.scenario import Scenario, get_scenario
 from pyfast_mmcl.data.stream import Stream
@@ -58,7 +58,7 @@ def spoken_digits_stream(
     tried, trained = (fold == 0, fold >= 1) if held_out == "test" else (fold == 1, fold >= 2)
     audio = (audio - audio[trained].mean()) / audio[trained].std()
     images, digit = read_mnist(folder)
-    used, image_tested = held_out_digits(len(digit), held_out)
+    used, image_tested = every_fifth(len(digit), held_out)
     train = trained.nonzero().flatten()
     test = tried.nonzero().flatten().repeat_interleave(_IMAGES_PER_TEST_RECORDING)
     recording = torch.cat([train, test])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -39,9 +39,16 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self.words)
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Token ids int64 [N, S] of N texts. Raises InputError for a text of more than S words."""
-        rows = [[self._ids.get(word, 1) for word in text.lower().split()] for text in texts]
+    @classmethod
+    def of(cls, texts: Iterable[str], length: int) -> Tokenizer:
+        """The tokenizer that knows every word of ``texts``, in alphabetical order."""
+        return cls(sorted({word for text in texts for word in _words(text)}), length)
+
+    def encode(self, texts: Sequence[str], *, cut: bool = False) -> Tensor:
+        """Token ids int64 [N, S] of N texts. A text of more than S words is cut, or else raises InputError."""
+        rows = [[self._ids.get(word, 1) for word in _words(text)] for text in texts]
+        if cut:
+            rows = [row[: self.length] for row in rows]
         longest = max(map(len, rows), default=0)
         if longest > self.length:
             raise InputError(
@@ -52,6 +59,10 @@ class Tokenizer:
     def decode(self, ids: Tensor) -> list[str]:
         """The texts of token ids [N, S]."""
         return [" ".join(self.words[i] for i in row if i) for row in ids.tolist()]
+
+
+def _words(text: str) -> list[str]:
+    return text.lower().split()
 
 
 def digit_tokenizer() -> Tokenizer:

@@ -15,9 +15,9 @@ from pyfast_mmcl.data import (
     split_mnist_stream,
     spoken_digits_stream,
 )
-from pyfast_mmcl.data.folder import data_file, read_arrays
+from pyfast_mmcl.data.folder import data_file, every_fifth, read_arrays
 from pyfast_mmcl.data.har import SENSORS
-from pyfast_mmcl.data.mnist import held_out_digits, read_idx, read_mnist
+from pyfast_mmcl.data.mnist import read_idx, read_mnist
 from pyfast_mmcl.data.scenario import Scenario
 from tests.check import raises_sentence
 
@@ -64,12 +64,12 @@ def test_a_missing_folder_or_file_is_named(tmp_path, monkeypatch):
 
 
 def test_every_fifth_digit_is_tested_on_and_validation_leaves_it_out():
-    used, tested = held_out_digits(100, "test")
+    used, tested = every_fifth(100, "test")
     assert used.all() and tested.nonzero().flatten().tolist() == list(range(4, 100, 5))
-    used, validated = held_out_digits(100, "validation")
+    used, validated = every_fifth(100, "validation")
     assert not (used & tested).any() and validated.nonzero().flatten().tolist() == list(range(3, 100, 5))
     with pytest.raises(UnknownNameError):
-        held_out_digits(100, "train")
+        every_fifth(100, "train")
 
 
 def test_mnist_holds_what_it_should(mnist):
@@ -83,7 +83,7 @@ def test_mnist_holds_what_it_should(mnist):
 def test_split_mnist_deals_two_digits_per_task(data_dir, mnist, scenario, held_out):
     stream = split_mnist_stream(scenario, held_out=held_out, folder=data_dir)
     images, digit = mnist
-    used, tested = held_out_digits(len(digit), held_out)
+    used, tested = every_fifth(len(digit), held_out)
     digit, tested = digit[used], tested[used]
     assert stream.n_tasks == 5 and stream.n_classes == (2 if scenario == "dil" else 10)
     for t in range(5):
@@ -160,7 +160,7 @@ def places_of(rows, pool):
 def test_digits_seen_and_heard_are_paired_within_their_class_and_side(data_dir, mnist, recordings, scenario, held_out):
     stream = spoken_digits_stream(scenario, held_out=held_out, folder=data_dir)
     images, digit = mnist
-    used, image_tested = held_out_digits(len(digit), held_out)
+    used, image_tested = every_fifth(len(digit), held_out)
     take = torch.from_numpy(recordings["index"])
     fold = range(0, 5) if held_out == "test" else range(5, 10)
     sound = torch.from_numpy(recordings["x"]).float()
