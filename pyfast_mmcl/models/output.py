@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -21,3 +23,16 @@ class Output:
     features: Tensor | None = None
     modalities: dict[str, Tensor] = field(default_factory=dict)
     heads: dict[str, Tensor] = field(default_factory=dict)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Output:
+        """The same with ``change`` applied to every tensor."""
+        return Output(
+            change(self.scores),
+            None if self.features is None else change(self.features),
+            {name: change(x) for name, x in self.modalities.items()},
+            {name: change(x) for name, x in self.heads.items()},
+        )
+
+    def to(self, device: torch.device | str) -> Output:
+        """The same on ``device``."""
+        return self.map(lambda x: x.to(device))

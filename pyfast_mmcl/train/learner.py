@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError, number_above_zero, whole_number
 from pyfast_mmcl.data import Batch, Loader, Stream, Task
-from pyfast_mmcl.metrics.continual import accuracy
 from pyfast_mmcl.models import Output
 from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from pyfast_mmcl.train.evaluation import Measure, measure_for, measure_name
 from pyfast_mmcl.train.history import History
 from pyfast_mmcl.train.isolate import choose_device, isolated, seed_torch
 from pyfast_mmcl.train.measure import peak_memory, state_bytes
@@ -53,6 +53,8 @@ class Learner:
     clip_norm         largest gradient norm (default: no clipping)
     checkpoint_dir    folder for checkpoints, written after every task and epoch and every ``checkpoint_every`` steps
     progress          draw a progress bar when on a terminal
+    measure           what the accuracy matrix holds: "accuracy", "recall_at_1", or a function of the answered test rows
+                      (``train.evaluation``); by default R@1 for a stream of pairs and accuracy for all others
 
     With the same seed a run gives the same bits on the CPU, interrupted or not. Raises InputError for bad arguments.
     """
@@ -74,6 +76,7 @@ class Learner:
         checkpoint_dir: str | Path | None = None,
         checkpoint_every: int | None = None,
         progress: bool = True,
+        measure: str | Measure | None = None,
         hyper: dict[str, Any] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -99,6 +102,9 @@ class Learner:
         self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
         self.checkpoint_every = checkpoint_every
         self.progress = progress
+        measure_for(measure, "classify")
+        self._given_measure = measure
+        self.measure_name = measure_name(measure)
         self._build_optimizer = optimizer_factory(optimizer, lr)
         self.optimizer_name = optimizer_name(optimizer, lr)
         self._optimizer: Any = None
@@ -124,6 +130,11 @@ class Learner:
         return self._at.step
 
     @property
+    def objective(self) -> str:
+        """What the stream asks to be learnt: "classify" or "pairs"."""
+        return "classify" if self._stream is None else self._stream.objective
+
+    @property
     def classes_seen(self) -> tuple[int, ...]:
         """Classes of the tasks up to the current one."""
         tasks = self._stream.tasks[: self.task.id + 1] if self._stream and self.task else []
@@ -140,6 +151,7 @@ class Learner:
         if not isinstance(stream, Stream):
             raise InputError(f"fit: expected a Stream, got {type(stream).__name__}; make one with Stream.from_dataset.")
         self._stream = stream
+        self._measure = measure_for(self._given_measure, stream.objective)
         check_folder(self, resume)
         names = [task.name for task in stream.tasks]
         hyper = {**self.method.hyper, "epochs": self.epochs, "batch_size": self.batch_size}
@@ -170,10 +182,10 @@ class Learner:
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
         """Scores [B, C] of the model as the method has it answer. Row i depends on row i of the batch alone."""
-        return self._predict(batch, self.parts)
+        return self._answer(batch, self.parts).scores
 
     def evaluate(self, task: int, split: str = "test") -> float:
-        """Accuracy in [0, 1] on one task of the stream being fitted."""
+        """The measure in [0, 1] on one task of the stream being fitted."""
         if self._stream is None:
             raise InputError("evaluate: there is no stream yet; call fit first.")
         return self._accuracy(task, split)
@@ -264,7 +276,7 @@ class Learner:
             f"lower the learning rate, set clip_norm or check the inputs for extreme values{kept}."
         )
 
-    def _predict(self, batch: Batch, parts: list[Part]) -> Tensor:
+    def _answer(self, batch: Batch, parts: list[Part]) -> Output:
         training = self.model.training
         self.model.eval()
         try:
@@ -273,7 +285,8 @@ class Learner:
             batch = replace(batch, target=torch.full_like(batch.target, -1))
             out = self.forward(batch)
             answers = (part.predict(self, batch, out) for part in parts)
-            return next((scores for scores in answers if scores is not None), out.scores)
+            given = next((answer for answer in answers if answer is not None), out)
+            return given if isinstance(given, Output) else replace(out, scores=given)
         finally:
             self.model.train(training)
 
@@ -281,7 +294,7 @@ class Learner:
         loader = self._stream.loader(task, split, batch_size=_EVALUATION_ROWS)
         parts = self.parts if ask_parts else []
         with torch.no_grad():
-            return accuracy((self._predict(batch, parts).cpu(), batch.target) for batch in loader)
+            return self._measure((batch, self._answer(batch, parts).to("cpu")) for batch in loader)
 
     def _loader(self, task: int, epoch: int) -> Loader:
         seen = self.method.trains_on == "seen"

@@ -48,8 +48,11 @@ class Part:
     def after_task(self, learner: Learner, task: Task, loader: Loader) -> None:
         """Called after the last epoch; ``loader`` gives the training rows of the task in the order of their ids."""
 
-    def predict(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
-        """Scores [B, C] that replace those of the model, or None. Row i may depend on row i of the batch alone."""
+    def predict(self, learner: Learner, batch: Batch, out: Output) -> Tensor | Output | None:
+        """Scores [B, C] that replace those of the model, an Output in place of the whole answer, or None.
+
+        Row i may depend on row i of the batch alone.
+        """
         return None
 
     def state_dict(self) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def _identity(learner: Learner) -> dict[str, Any]:
         "batch size": learner.batch_size,
         "optimizer": learner.optimizer_name,
         "gradient clipping": learner.clip_norm,
+        "measure": learner.measure_name,
         "stream": learner._stream.fingerprint(),
     }
 

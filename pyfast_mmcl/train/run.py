@@ -12,6 +12,7 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Stream
 from pyfast_mmcl.models import Spec
 from pyfast_mmcl.ops.sampling import fold_seed
+from pyfast_mmcl.train.evaluation import Measure
 from pyfast_mmcl.train.history import History
 from pyfast_mmcl.train.isolate import isolated, seed_torch
 from pyfast_mmcl.train.learner import Learner
@@ -23,6 +24,8 @@ from pyfast_mmcl.train.registry import model_class
 _MODEL = -3
 # What a method that needs no special model is given, and what takes its place where answers are generated.
 _ANY, _GENERATES = "classifier", "sequence"
+# And what takes its place where pairs are learnt.
+_PAIRS = "dual encoder"
 
 
 def run_continual(
@@ -41,6 +44,7 @@ def run_continual(
     checkpoint_every: int | None = None,
     resume: bool = False,
     progress: bool = True,
+    measure: str | Measure | None = None,
     **hyper: Any,
 ) -> History:
     """Train ``method`` on ``stream`` and test on all tasks after each.
@@ -64,6 +68,7 @@ def run_continual(
         checkpoint_dir=checkpoint_dir,
         checkpoint_every=checkpoint_every,
         progress=progress,
+        measure=measure,
         hyper=hyper,
     )
     return learner.fit(stream, resume=resume)
@@ -74,7 +79,8 @@ def default_model(stream: Stream, method: Any = None, *, seed: int = 0, width: i
 
     A classifier with one encoder per modality serves most methods, and is what None gives; others need heads of their
     own per modality, two towers or a sequence of tokens, and say so (``Entry.model``). Where answers are generated, the
-    model that generates takes the place of the classifier. Raises InputError for a method that has no use for it.
+    model that generates takes the place of the classifier, and where pairs are learnt one of two towers. Raises
+    InputError for a method that has no use for it.
     """
     kind, spec = _ANY if method is None else model_kind(method), stream_spec(stream, width=width)
     if spec.answer_length and kind not in (_ANY, _GENERATES):
@@ -82,6 +88,8 @@ def default_model(stream: Stream, method: Any = None, *, seed: int = 0, width: i
             f"model: the answers of this stream are generated, and the method needs a {kind} model, which answers with "
             f"one class per row; choose a method that takes any model, or a stream of classes."
         )
+    if kind == _ANY and stream.objective == "pairs":
+        kind = _PAIRS
     cpu = torch.device("cpu")
     with isolated(cpu, None):
         seed_torch(cpu, fold_seed(seed, _MODEL))

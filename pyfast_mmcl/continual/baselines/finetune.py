@@ -1,7 +1,7 @@
 """Sequential fine-tuning: the lower bound, with nothing against forgetting."""
 
 from pyfast_mmcl.train.part import Part
-from pyfast_mmcl.train.parts import CrossEntropy
+from pyfast_mmcl.train.parts import Objective
 from pyfast_mmcl.train.registry import recipe
 
 
@@ -16,4 +16,4 @@ def finetune() -> list[Part]:
 
     Reference: McCloskey and Cohen, Psychology of Learning and Motivation 24, 1989, who describe how it forgets.
     """
-    return [CrossEntropy()]
+    return [Objective()]

@@ -1,7 +1,7 @@
 """Joint training: the upper bound, which sees the data of all tasks so far again."""
 
 from pyfast_mmcl.train.part import Part
-from pyfast_mmcl.train.parts import CrossEntropy
+from pyfast_mmcl.train.parts import Objective
 from pyfast_mmcl.train.registry import recipe
 
 
@@ -17,4 +17,4 @@ def joint() -> list[Part]:
 
     Reference: Caruana, Machine Learning 28, 1997.
     """
-    return [CrossEntropy()]
+    return [Objective()]

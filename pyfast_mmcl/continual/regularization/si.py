@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyfast_mmcl._errors import InputError, number_above_zero
 from pyfast_mmcl.train.part import Part
-from pyfast_mmcl.train.parts import CrossEntropy
+from pyfast_mmcl.train.parts import Objective
 from pyfast_mmcl.train.quadratic import Quadratic, copied, penalty_strength, scalar, state_entry
 from pyfast_mmcl.train.registry import recipe
 
@@ -96,4 +96,4 @@ def si(c: float = 1.0, xi: float = 1e-3) -> list[Part]:
 
     Reference: Zenke, Poole, Ganguli, ICML 2017, equations 3 to 5.
     """
-    return [CrossEntropy(), SynapticIntelligence(c, xi)]
+    return [Objective(), SynapticIntelligence(c, xi)]

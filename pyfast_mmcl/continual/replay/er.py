@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyfast_mmcl.train.memory import KeyPolicy, Policy
 from pyfast_mmcl.train.part import Part
-from pyfast_mmcl.train.parts import CrossEntropy, Replay
+from pyfast_mmcl.train.parts import Objective, Replay
 from pyfast_mmcl.train.registry import recipe
 
 
@@ -42,4 +42,4 @@ def er(
     replay = Replay(
         capacity, rows=rows, policy=policy, max_bytes=max_bytes, storage=storage, folder=folder, codecs=codecs
     )
-    return [replay, CrossEntropy()]
+    return [replay, Objective()]
