@@ -160,8 +160,7 @@ class Dreams:
 def test_a_generator_fits_where_a_memory_does():
     assert isinstance(Memory(3), ReplaySource) and isinstance(Dreams(), ReplaySource)
     assert not isinstance(object(), ReplaySource)
-    part = Replay(3)
-    part.memory_ = Dreams()
+    part = Replay(source=Dreams())
     learner = SimpleNamespace(generator=generator(0), seed=0)
     extended = part.extend(learner, rows(range(4)))
     assert len(extended) == 8 and extended.fresh == 4
