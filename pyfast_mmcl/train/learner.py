@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError, number_above_zero, whole_number
-from pyfast_mmcl.data import Batch, Loader, Stream, Task
+from pyfast_mmcl.data import Batch, Loader, Scenario, Stream, Task
 from pyfast_mmcl.models import Output
 from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
@@ -133,6 +133,11 @@ class Learner:
     def objective(self) -> str:
         """What the stream asks to be learnt: "classify" or "pairs"."""
         return "classify" if self._stream is None else self._stream.objective
+
+    @property
+    def scenario(self) -> Scenario | None:
+        """The rules of the stream: its labels and modalities, and whether a row tells its task at test."""
+        return None if self._stream is None else self._stream.scenario
 
     @property
     def classes_seen(self) -> tuple[int, ...]:
