@@ -10,6 +10,7 @@ from torch import nn
 from pyfast_mmcl._errors import InputError, whole_number
 from pyfast_mmcl.models.open_clip_import import load_open_clip
 
+CLIP_VOCABULARY = 49408
 # Attention heads of this width, half of CLIP's 64, so that towers of 128 still have several.
 _HEAD_WIDTH = 32
 
@@ -46,6 +47,30 @@ def tiny_clip(
 
     Reference: Radford et al., *Learning Transferable Visual Models From Natural Language Supervision*, ICML 2021.
     """
+    image = {"image_size": image_size, "patch_size": patch_size, "width": width, "layers": layers}
+    text = {"text_width": text_width, "text_layers": text_layers, "context_length": context_length}
+    config = tiny_clip_config(**image, **text, embed_dim=embed_dim)
+    parts = load_open_clip().model
+    with torch.random.fork_rng(devices=[]):  # open_clip draws its weights from the global generator
+        torch.manual_seed(whole_number("seed", seed, least=None))
+        return parts.CLIP(**config)
+
+
+def tiny_clip_config(
+    *,
+    image_size: int,
+    patch_size: int,
+    width: int,
+    layers: int,
+    text_width: int,
+    text_layers: int,
+    embed_dim: int,
+    context_length: int,
+) -> dict[str, Any]:
+    """The configuration of ``tiny_clip`` as open_clip writes it: arguments of its class ``CLIP``, made of plain values.
+
+    Raises InputError as ``tiny_clip``.
+    """
     sizes = {"image_size": image_size, "patch_size": patch_size, "width": width, "layers": layers}
     sizes |= {"text_width": text_width, "text_layers": text_layers, "embed_dim": embed_dim}
     for name, value in sizes.items():
@@ -56,16 +81,13 @@ def tiny_clip(
     for name in ("width", "text_width"):
         if sizes[name] % _HEAD_WIDTH:
             raise InputError(f"{name}: expected a multiple of {_HEAD_WIDTH}, got {sizes[name]}.")
-    parts = load_open_clip().model
-    vision = parts.CLIPVisionCfg(
-        layers=layers, width=width, head_width=_HEAD_WIDTH, patch_size=patch_size, image_size=image_size
-    )
-    text = parts.CLIPTextCfg(
-        context_length=context_length, width=text_width, heads=text_width // _HEAD_WIDTH, layers=text_layers
-    )
-    with torch.random.fork_rng(devices=[]):  # open_clip draws its weights from the global generator
-        torch.manual_seed(whole_number("seed", seed, least=None))
-        return parts.CLIP(embed_dim, vision, text)
+    vision = {"image_size": image_size, "patch_size": patch_size, "width": width, "layers": layers}
+    text = {"context_length": context_length, "vocab_size": CLIP_VOCABULARY, "width": text_width, "layers": text_layers}
+    return {
+        "embed_dim": embed_dim,
+        "vision_cfg": {**vision, "head_width": _HEAD_WIDTH},
+        "text_cfg": {**text, "heads": text_width // _HEAD_WIDTH},
+    }
 
 
 def clip_tokenizer(context_length: int = 16) -> Any:

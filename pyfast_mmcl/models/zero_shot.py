@@ -23,8 +23,6 @@ SEVERAL = (
     "an image that shows the {}.",
 )
 
-CLIP_VOCABULARY = 49408
-
 
 def class_tokens(
     class_names: Sequence[str],
