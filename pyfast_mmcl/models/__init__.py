@@ -1,14 +1,17 @@
 """Things with weights: encoders, fusion, heads, adapters, prompts, masks, generators."""
 
 from pyfast_mmcl.models.classifier import MultimodalClassifier
+from pyfast_mmcl.models.columns import ProgressiveColumns
 from pyfast_mmcl.models.dual_encoder import DualEncoder
 from pyfast_mmcl.models.encoders import ImageEncoder, TextEncoder, VectorEncoder, encoder_for
 from pyfast_mmcl.models.fusion import ConcatFusion
 from pyfast_mmcl.models.heads import ClassifierHead
+from pyfast_mmcl.models.masks import MaskedClassifier
 from pyfast_mmcl.models.modality_heads import ModalityHeads
 from pyfast_mmcl.models.output import Output
 from pyfast_mmcl.models.protocols import Growing
 from pyfast_mmcl.models.prototypes import PrototypeBank, PrototypeTokens
+from pyfast_mmcl.models.sequence_model import SequenceModel
 from pyfast_mmcl.models.spec import Spec
 from pyfast_mmcl.models.token_classifier import TokenClassifier
 
@@ -18,11 +21,14 @@ __all__ = [
     "DualEncoder",
     "Growing",
     "ImageEncoder",
+    "MaskedClassifier",
     "ModalityHeads",
     "MultimodalClassifier",
     "Output",
+    "ProgressiveColumns",
     "PrototypeBank",
     "PrototypeTokens",
+    "SequenceModel",
     "Spec",
     "TextEncoder",
     "TokenClassifier",
