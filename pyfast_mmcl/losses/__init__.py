@@ -3,6 +3,7 @@
 from pyfast_mmcl.losses.clip import ClipLoss, SigLipLoss
 from pyfast_mmcl.losses.distillation import FeatureDistillation, LogitsDistillation
 from pyfast_mmcl.losses.info_nce import InfoNCE, NTXent, SupCon
+from pyfast_mmcl.losses.rectified import RectifiedSimilarity
 from pyfast_mmcl.losses.relation import RelationDistillation
 from pyfast_mmcl.losses.siglip import SigLIP
 from pyfast_mmcl.losses.similarity import SimilarityDistillation
@@ -17,5 +18,6 @@ __all__ = [
     "LogitsDistillation",
     "FeatureDistillation",
     "RelationDistillation",
+    "RectifiedSimilarity",
     "SimilarityDistillation",
 ]

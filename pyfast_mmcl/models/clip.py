@@ -82,8 +82,8 @@ class ClipModel(nn.Module):
     def for_stream(cls, spec: Spec, clip: nn.Module | None = None, *, templates: Sequence[str] = PHOTO) -> ClipModel:
         """A zero-shot classifier of the stream's classes around ``clip``; without one, a tiny CLIP of random weights.
 
-        Random weights know nothing of the names: what is learnt of them is learnt on the stream. Raises InputError for
-        a stream whose rows have neither an image [c, H, W] nor token ids.
+        Random weights know nothing of the names: what is learnt of them is learnt on the stream. Where pairs are learnt
+        there are no classes to score. Raises InputError for a stream with neither "image" nor "text".
         """
         shown = {name: x for name, x in spec.inputs.items() if name in ("image", "text")}
         if not shown:
@@ -95,6 +95,8 @@ class ClipModel(nn.Module):
             image = {"image_size": 32, "patch_size": 8, "width": spec.width, "layers": 2, "embed_dim": spec.width}
             # The embedding of 49,408 tokens is most of the model: it is kept narrow.
             clip = tiny_clip(**image, text_width=32, text_layers=1, context_length=length, seed=seed)
+        if spec.objective == "pairs":
+            return cls(clip)
         names = spec.class_names or tuple(map(str, range(spec.n_classes)))
         return cls.with_classes(clip, names, templates=templates, task_classes=spec.task_classes)
 

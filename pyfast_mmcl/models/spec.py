@@ -19,6 +19,7 @@ class Spec:
     vocabulary     number of token ids, where a modality is text or answers are generated
     task_classes   bool [T, C] where rows are scored on the classes of their own task (task-incremental)
     answer_length  S, tokens of a generated answer; 0 where the target is a class
+    objective      "classify", or "pairs" where the two sides of a row are to find each other
     width          width of the small layers
     """
 
@@ -29,4 +30,5 @@ class Spec:
     vocabulary: int | None = None
     task_classes: Tensor | None = None
     answer_length: int = 0
+    objective: str = "classify"
     width: int = 64

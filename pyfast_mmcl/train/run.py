@@ -107,5 +107,6 @@ def stream_spec(stream: Stream, *, width: int = 64) -> Spec:
         vocabulary=stream.vocabulary,
         task_classes=stream.task_classes if stream.scenario.task_id_at_test else None,
         answer_length=target.shape[1] if target.ndim > 1 else 0,
+        objective=stream.objective,
         width=width,
     )
