@@ -21,9 +21,10 @@ _TRAINS_ON = ("current", "seen")
 MODELS = {
     "classifier": "pyfast_mmcl.models.classifier:MultimodalClassifier",
     "clip": "pyfast_mmcl.models.clip:ClipModel",
+    "columns": "pyfast_mmcl.models.columns:ProgressiveColumns",
     "dual encoder": "pyfast_mmcl.models.dual_encoder:DualEncoder",
+    "masked": "pyfast_mmcl.models.masks:MaskedClassifier",
     "modality heads": "pyfast_mmcl.models.modality_heads:ModalityHeads",
-    "sequence": "pyfast_mmcl.models.sequence_model:SequenceModel",
     "sequence": "pyfast_mmcl.models.sequence_model:SequenceModel",
     "tokens": "pyfast_mmcl.models.token_classifier:TokenClassifier",
 }
