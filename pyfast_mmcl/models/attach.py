@@ -41,13 +41,13 @@ def towers(clip: nn.Module, which: Sequence[str] = TOWERS) -> dict[str, nn.Modul
 
     Raises InputError for a tower that is no open_clip transformer (a ModifiedResNet, a tower of timm or transformers).
     """
-    found = {}
+    found: dict[str, nn.Module] = {}
     for name in which:
         if name not in TOWERS:
             raise unknown_name("tower", name, TOWERS)
         home = getattr(clip, "visual", None) if name == "image" else getattr(clip, "text", clip)
         tower = getattr(home, "transformer", None)
-        if not isinstance(getattr(tower, "resblocks", None), nn.ModuleList):
+        if tower is None or not isinstance(getattr(tower, "resblocks", None), nn.ModuleList):
             raise InputError(
                 f"attach: expected an open_clip model whose {name} tower is a transformer with resblocks, "
                 f"got {type(home).__name__}; choose a ViT such as ViT-B-16, or leave this tower out with towers=."

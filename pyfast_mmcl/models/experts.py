@@ -14,8 +14,8 @@ from pyfast_mmcl.models.attach import uniform
 class ExpertBank(nn.Module):
     """Rows x [B, S, D] through k of E experts: y_i = scale · Σ_j g_ij · up_e(dropout(relu(down_e(x_i)))), e = c_ij.
 
-    All S positions of a row share its experts c = ``chosen`` int64 [B, k] and their gates g [B, k]. down_e is D → hidden
-    and up_e hidden → D, both with a bias; the latter starts at 0, so that the answer at the start is 0.
+    All S positions of a row share its experts c = ``chosen`` int64 [B, k] and their gates g [B, k]. down_e goes from D
+    to hidden and up_e back, both with a bias; the latter starts at 0, so that the answer at the start is 0.
 
     Every expert has parameters of its own, so that it can be frozen alone; they are stacked to [E, hidden, D] and used
     in one of three forms, chosen by shapes and device alone:
