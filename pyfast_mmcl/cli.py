@@ -124,11 +124,18 @@ def cluster(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Folder of a demo, train or cluster run.")]) -> None:
-    """Build the HTML report of a run again from its files."""
+def report(
+    places: Annotated[
+        list[Path], typer.Argument(metavar="RUNS...", help="Folders of runs, or folders that hold them: runs/*.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The page over several runs. [default: report.html in the folder they share]")
+    ] = None,
+) -> None:
+    """Draw one run, or compare any number of training runs on one HTML page with CSV and LaTeX tables."""
     from . import cli_report
 
-    cli_report.rebuild(run)
+    cli_report.report(places, out)
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,42 @@ import numpy as np
 from rich.console import Console
 
 from ._errors import InputError
-from .cli_errors import on_interrupt
+from .cli_errors import on_interrupt, say
+from .report import collect, comparison, pages, runs, tables
 from .report import demo as steps
-from .report import pages, runs, tables
 
 
-def rebuild(folder: Path) -> None:
-    """Write report.html of the run in `folder` again and say where it is."""
-    page = pages.build(folder)
-    Console().print(f"Wrote {page}", highlight=False, soft_wrap=True)
+def report(places: Sequence[Path], out: Path | None) -> None:
+    """Write the page of one run into its folder, or one page that compares all runs in several places.
+
+    places: folders of runs, or folders that hold such folders.
+    out: the page that compares runs; by default report.html in the folder that all of them share.
+    Raises InputError or CheckpointError where there is nothing to show.
+    """
+    console = Console()
+    if len(places) == 1 and out is None and (not places[0].is_dir() or not has_runs_below(places[0])):
+        console.print(f"Wrote {pages.build(places[0])}", highlight=False, soft_wrap=True)
+        return
+    found = collect.collect(places)
+    for folder, reason in found.left_out:
+        say(f"left out {folder}: {reason}")
+    page = out or shared_folder(places) / pages.PAGE
+    if page.is_dir() or page.suffix != ".html":
+        raise InputError(f"--out: expected a file that ends in .html, got {page}.")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    files = ", ".join(str(path) for path in comparison.write(found, page))
+    console.print(f"{len(found.runs)} runs compared. Wrote {files}", highlight=False, soft_wrap=True)
+
+
+def has_runs_below(folder: Path) -> bool:
+    """Whether the folder is no run itself but holds folders of runs."""
+    return not (folder / runs.RECORD).exists() and any(folder.rglob(runs.RECORD))
+
+
+def shared_folder(places: Sequence[Path]) -> Path:
+    """The innermost folder that holds all of them; of a single one that is no run, the folder itself."""
+    folders = [place if has_runs_below(place) else place.parent for place in places if place.is_dir()]
+    return Path(os.path.relpath(os.path.commonpath([folder.resolve() for folder in folders])))
 
 
 def demo(out: Path, seed: int, *, epochs: int = 10, rounds: int = 7) -> None:
