@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.models.encoders import encoders_for
-from pyfast_mmcl.models.fusion import ConcatFusion
+from pyfast_mmcl.models.fusion import fusion_for
 from pyfast_mmcl.models.heads import ClassifierHead
 from pyfast_mmcl.models.output import Output
 
@@ -23,6 +23,8 @@ class MultimodalClassifier(nn.Module):
 
     encoders      {modality: module [B, …] → [B, embedding]}
     embedding     width of every embedding; features: width after fusion
+    fusion        name in ``models.fusion.FUSIONS`` ("concat", "attention", "confidence", "gated"), or a module called
+                  with (embeddings, present)
     task_classes  bool [T, C] where rows are scored on the classes of their own task (task-incremental)
     Called on a batch with ``inputs``, ``present`` and ``task``; returns Output. Raises InputError when the batch holds
     a modality without encoder, or none at all.
@@ -35,11 +37,12 @@ class MultimodalClassifier(nn.Module):
         *,
         embedding: int = 64,
         features: int = 64,
+        fusion: str | nn.Module = "concat",
         task_classes: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(encoders)
-        self.fusion = ConcatFusion(tuple(encoders), embedding, features)
+        self.fusion = fusion_for(fusion, tuple(encoders), embedding, features)
         self.head = ClassifierHead(features, n_classes, task_classes)
 
     @classmethod

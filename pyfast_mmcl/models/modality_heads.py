@@ -32,6 +32,7 @@ class ModalityHeads(MultimodalClassifier):
         *,
         embedding: int = 64,
         features: int = 64,
+        fusion: str | nn.Module = "concat",
         task_classes: Tensor | None = None,
     ) -> None:
         if len(encoders) < 2:
@@ -39,7 +40,8 @@ class ModalityHeads(MultimodalClassifier):
                 f"modality heads: expected at least two modalities, got {sorted(encoders)}; "
                 "with one there is nothing to compare, use MultimodalClassifier."
             )
-        super().__init__(encoders, n_classes, embedding=embedding, features=features, task_classes=task_classes)
+        how = {"embedding": embedding, "features": features, "fusion": fusion, "task_classes": task_classes}
+        super().__init__(encoders, n_classes, **how)
         self.heads = nn.ModuleDict({name: ClassifierHead(embedding, n_classes, task_classes) for name in encoders})
 
     def forward(self, batch: Rows) -> Output:
