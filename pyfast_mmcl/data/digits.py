@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl._errors import InputError, unknown_name, whole_number
+from pyfast_mmcl.data.imbalance import rotating_sets
 from pyfast_mmcl.data.records import Records
 from pyfast_mmcl.data.scenario import Scenario, get_scenario
 from pyfast_mmcl.data.stream import Stream
@@ -25,21 +27,19 @@ def digits_stream(
     *,
     modalities: Sequence[str] = MODALITIES,
     caption_noise: float = 0.2,
-    missing: Mapping[str, float] | None = None,
-    test: float = 0.2,
-    validation: float = 0.0,
-    task_order: Sequence[int] | None = None,
     seed: int = 0,
+    **dealing: Any,
 ) -> Stream:
     """scikit-learn's 1,797 digits as images [1, 8, 8] in [0, 1] and captions of token ids [S].
 
     scenario       "cil" or "til": the ten digits dealt to ``n_tasks`` (default 5) tasks in ascending order;
-                   "dil": one task per quarter turn of the images (``n_tasks`` up to 4, the default)
+                   "dil": one task per quarter turn of the images (``n_tasks`` up to 4, the default); "mdtil": as
+                   "til", every task with its own modalities: the images, the captions, both, and again
     caption_noise  share of captions that name a digit drawn at random, as captions gathered from the web describe
                    something else now and then. With the default 0.2 a reader of captions alone is right in 82 % of
                    the rows (0.8 + 0.2/10), so that neither modality makes the other useless.
-    missing        {modality: share of rows without it}; modalities: which of "image" and "text" to give
-    test, validation, task_order, seed: as in ``Stream.from_dataset``
+    modalities     which of "image" and "text" to give
+    dealing        further arguments of ``Stream.from_dataset``: test, validation, task_order, missing, long_tail, …
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Repository, 1998 (its test part).
     """
@@ -51,10 +51,8 @@ def digits_stream(
             raise unknown_name("modality of the digits", name, MODALITIES)
     if not 0 <= caption_noise <= 1:
         raise InputError(f"caption_noise: expected a share in [0, 1], got {caption_noise}.")
-    if scenario.labels == "generated" or scenario.modalities == "per task":
-        raise InputError(
-            f"digits_stream: scenario {scenario.name!r} is not one of cil, dil, til; use Stream.from_dataset."
-        )
+    if scenario.labels == "generated":
+        raise InputError(f"digits_stream: expected scenario cil, dil, til or mdtil, got {scenario.name!r}.")
     bunch = load_digits()
     image = torch.from_numpy(bunch.images).to(torch.float32).unsqueeze(1) / 16
     target = torch.from_numpy(bunch.target).to(torch.int64)
@@ -63,20 +61,19 @@ def digits_stream(
         image, target, domains = _turned(image, target, 4 if n_tasks is None else n_tasks)
     elif n_tasks is None:
         n_tasks = 5
+    if scenario.modalities == "per task":
+        dealing.setdefault("task_modalities", rotating_sets(modalities, whole_number("n_tasks", n_tasks)))
     columns = {"image": image, "text": _captions(target, caption_noise, seed)}
     return Stream.from_dataset(
         Records({name: columns[name] for name in modalities}, target),
         scenario=scenario,
         n_tasks=n_tasks,
         domains=domains,
-        test=test,
-        validation=validation,
-        task_order=task_order,
         task_names=None if domains is None else [f"turned {90 * t}°" for t in range(int(domains.max()) + 1)],
-        missing=missing,
         class_names=DIGIT_WORDS,
         vocabulary=len(digit_tokenizer()),
         seed=seed,
+        **dealing,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,25 +17,27 @@ from pyfast_mmcl.ops.sampling import fold_seed, reservoir_keys
 
 
 def permuted_mnist_stream(
-    n_tasks: int = 5,
+    n_tasks: int | None = None,
     *,
     rows: int | None = None,
     held_out: str = "test",
     folder: str | Path | None = None,
     seed: int = 0,
+    **dealing: Any,
 ) -> Stream:
     """Domain-incremental: ten classes in every task, pixels [784] in [0, 1] in an order drawn from (seed, task).
 
-    n_tasks    the first task keeps the pixels in place, the others permute them
+    n_tasks    number of tasks (default 5); the first keeps the pixels in place, the others permute them
     rows       use only the first ``rows`` digits of the file (default: all 10,000)
     held_out   "test", or "validation" to choose hyper-parameters without a test digit (``every_fifth``)
+    dealing    further arguments of ``Stream.from_dataset``: validation, task_order, …
     folder     where the t10k files lie; by default the folder named by PYFAST_MMCL_DATA
 
     A digit that is tested on is tested on in every task. Pixels are kept as float16, 16 MB per task.
 
     Reference: Goodfellow et al., arXiv:1312.6211, 2013; Kirkpatrick et al., PNAS 2017.
     """
-    n_tasks = whole_number("n_tasks", n_tasks)
+    n_tasks = whole_number("n_tasks", 5 if n_tasks is None else n_tasks)
     images, digit = read_mnist(folder)
     used, tested = every_fifth(len(digit), held_out)
     if rows is not None:
@@ -48,4 +51,6 @@ def permuted_mnist_stream(
         domains=torch.arange(n_tasks).repeat_interleave(len(pixels)),
         test=tested[used].repeat(n_tasks),
         class_names=DIGIT_WORDS,
+        seed=seed,
+        **dealing,
     )

@@ -1,8 +1,8 @@
-"""Who gets which row: tasks by class or domain, splits and missing modalities by hash."""
+"""Who gets which row: tasks by class or domain, splits by hash."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from pyfast_mmcl._errors import InputError, unknown_name, whole_number
+from pyfast_mmcl._errors import InputError, whole_number
+from pyfast_mmcl.data.order import Order, permutation
 from pyfast_mmcl.data.records import Records, RowRecords, as_records
-from pyfast_mmcl.ops.sampling import fold_seed, hash_uniform, reservoir_keys
+from pyfast_mmcl.ops.sampling import fold_seed, reservoir_keys
 
 _TRAIN, _VALIDATION, _TEST = 0, 1, 2
-# Separate places in the seed's tree, so that a split and a missing modality never share a random number.
-_SPLIT, _MISSING = 1, 2
+# Place of the splits in the seed's tree, apart from those of order.py and imbalance.py.
+_SPLIT = 1
 
 
 def join(dataset: Any, test: Any) -> tuple[Records | RowRecords, Tensor | None]:
@@ -33,8 +34,14 @@ def join(dataset: Any, test: Any) -> tuple[Records | RowRecords, Tensor | None]:
     return _concat(records, other), chosen
 
 
-def deal_classes(target: Tensor, n_tasks: int | None, classes: Sequence[Sequence[int]] | None) -> Tensor:
-    """Task of every row [N] by its class; −1 for classes that no task has."""
+def deal_classes(
+    target: Tensor,
+    n_tasks: int | None,
+    classes: Sequence[Sequence[int]] | None,
+    class_order: Order = None,
+    seed: int = 0,
+) -> Tensor:
+    """Task of every row [N] by its class; −1 for classes that no task has. ``class_order`` is for an even deal."""
     if target.ndim > 1:
         raise InputError("stream: disjoint labels need one class per row, got sequences; choose generated labels.")
     seen = target.unique()
@@ -43,7 +50,10 @@ def deal_classes(target: Tensor, n_tasks: int | None, classes: Sequence[Sequence
     if n_tasks is not None:
         if whole_number("n_tasks", n_tasks, least=None) < 1 or n_tasks > len(seen):
             raise InputError(f"n_tasks: expected 1 to {len(seen)}, the number of classes, got {n_tasks}.")
-        classes = [part.tolist() for part in torch.tensor_split(seen, n_tasks)]
+        dealt = seen[permutation("class_order", class_order, len(seen), seed)]
+        classes = [part.tolist() for part in torch.tensor_split(dealt, n_tasks)]
+    elif class_order is not None:
+        raise InputError("class_order: the classes of every task are given; leave one of the two out.")
     assert classes is not None
     task_of_class = torch.full((int(seen[-1]) + 1,), -1)
     for task, members in enumerate(classes):
@@ -76,50 +86,14 @@ def split_rows(group: Tensor, test_rows: Tensor | None, test: Any, validation: f
     share = 0.0 if test_rows is not None else float(test)
     if test_rows is not None:
         group = 2 * group + test_rows
-    rank, size = _rank_in_group(group, reservoir_keys(fold_seed(seed, _SPLIT), torch.arange(len(group))))
+    rank, size = rank_in_group(group, reservoir_keys(fold_seed(seed, _SPLIT), torch.arange(len(group))))
     n_test = (size * share).round()
     n_validation = ((size - n_test) * validation).round()
     split = torch.where(rank < n_test, _TEST, torch.where(rank < n_test + n_validation, _VALIDATION, _TRAIN))
     return split if test_rows is None else torch.where(test_rows, _TEST, split)
 
 
-def drop_modalities(
-    records: Records | RowRecords,
-    task_of: Tensor,
-    sets: Sequence[Sequence[str]] | None,
-    missing: Mapping[str, float] | None,
-    seed: int,
-) -> dict[str, Tensor]:
-    """Presence masks {modality: bool [N]} after modality sets per task and shares of missing rows."""
-    missing = dict(missing or {})
-    for name, share in missing.items():
-        if name not in records.modalities:
-            raise unknown_name("modality", name, records.modalities)
-        if not 0 <= share <= 1:
-            raise InputError(f"missing: expected a share in [0, 1] for {name!r}, got {share}.")
-    n = len(records)
-    if sets is None and not missing:
-        return {}
-    shown = {name: torch.ones(n, dtype=torch.bool) for name in records.modalities}
-    if isinstance(records, Records):
-        shown = {name: mask.clone() for name, mask in records.present.items()}
-    if sets is not None:
-        for name in shown:
-            has = torch.tensor([name in chosen for chosen in sets])
-            shown[name] &= has[task_of.clamp(min=0)]
-    kept = {name: mask.clone() for name, mask in shown.items()}
-    for place, name in enumerate(records.modalities):
-        if name in missing:
-            kept[name] &= hash_uniform(fold_seed(seed, _MISSING, place), torch.arange(n)) >= missing[name]
-    nothing = ~torch.stack(list(kept.values())).any(0)
-    for name in shown:
-        # A row that would lose everything keeps its first modality.
-        kept[name] |= nothing & shown[name]
-        nothing &= ~shown[name]
-    return {name: mask for name, mask in kept.items() if not bool(mask.all())}
-
-
-def _rank_in_group(group: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+def rank_in_group(group: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     """Position of every row within its group by descending key, and the size of its group."""
     _, group, count = group.unique(return_inverse=True, return_counts=True)
     order = keys.argsort(descending=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import InputError, whole_number
 from pyfast_mmcl.data.folder import every_fifth, read_arrays
+from pyfast_mmcl.data.imbalance import rotating_sets
 from pyfast_mmcl.data.mnist import read_mnist
 from pyfast_mmcl.data.records import Records
 from pyfast_mmcl.data.scenario import Scenario, get_scenario
@@ -30,17 +32,19 @@ def spoken_digits_stream(
     n_tasks: int | None = None,
     *,
     held_out: str = "test",
-    missing: dict[str, float] | None = None,
     folder: str | Path | None = None,
     seed: int = 0,
+    **dealing: Any,
 ) -> Stream:
     """1,800 pairs to train on and 1,000 to test on: an image [1, 28, 28] in [0, 1] and a log-mel recording [40, 64].
 
     scenario   "cil" or "til": the ten digits dealt to ``n_tasks`` (default 5) tasks in ascending order; "dil": one of
-               the four speakers per task, ten digits in each
+               the four speakers per task, ten digits in each; "mdtil": as "til", the tasks have the images, the
+               recordings, both, and again
     held_out   "test": recordings 0 to 4 of every speaker and digit, and every fifth image. "validation": these are
                left out and the next ones tested on instead, to choose hyper-parameters (1,600 pairs are trained on).
-    missing    {modality: share of pairs without it}; seed decides which, and which image a recording is paired with
+    seed       also decides which image a recording is paired with
+    dealing    further arguments of ``Stream.from_dataset``: missing, task_order, long_tail, …
     folder     where the files lie; by default the folder named by PYFAST_MMCL_DATA
 
     Every recording that is trained on has an image of its own; one that is tested on comes with five. Recordings have
@@ -49,8 +53,8 @@ def spoken_digits_stream(
     Sources: Z. Jackson et al., Free Spoken Digit Dataset, 2018; LeCun, Cortes and Burges, MNIST, 1998.
     """
     scenario = get_scenario(scenario)
-    if scenario.name not in ("cil", "til", "dil"):
-        raise InputError(f"spoken_digits_stream: expected scenario cil, til or dil, got {scenario.name!r}.")
+    if scenario.labels == "generated":
+        raise InputError(f"spoken_digits_stream: expected scenario cil, til, dil or mdtil, got {scenario.name!r}.")
     data = read_arrays("spoken_digits.npz", folder)
     audio = torch.from_numpy(data["x"]).to(torch.float32)
     spoken, speaker, take = (torch.from_numpy(data[name].astype(np.int64)) for name in ("y", "speaker", "index"))
@@ -72,16 +76,19 @@ def spoken_digits_stream(
         {"image": images[image].unsqueeze(1).to(torch.float32) / 255, "audio": audio[recording]}, spoken[recording]
     )
     by_speaker = scenario.labels == "shared"
+    n_tasks = 5 if n_tasks is None and not by_speaker else n_tasks
+    if scenario.modalities == "per task":
+        dealing.setdefault("task_modalities", rotating_sets(("image", "audio"), whole_number("n_tasks", n_tasks)))
     return Stream.from_dataset(
         pairs,
         scenario=scenario,
-        n_tasks=5 if n_tasks is None and not by_speaker else n_tasks,
+        n_tasks=n_tasks,
         domains=speaker[recording] if by_speaker else None,
         test=torch.arange(len(recording)) >= len(train),
         task_names=[str(data["speakers"][s]) for s in speaker.unique().tolist()] if by_speaker else None,
-        missing=missing,
         class_names=DIGIT_WORDS,
         seed=seed,
+        **dealing,
     )
 
 

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl.data.imbalance import Missing, drop_modalities, long_tail_rows, modality_sets
 from pyfast_mmcl.data.loader import Loader
+from pyfast_mmcl.data.order import Order, in_order, permutation
 from pyfast_mmcl.data.records import Records, RowRecords, blank
 from pyfast_mmcl.data.scenario import Scenario, get_scenario
-from pyfast_mmcl.data.split import deal_classes, deal_domains, drop_modalities, join, split_rows
+from pyfast_mmcl.data.split import deal_classes, deal_domains, join, split_rows
 from pyfast_mmcl.ops.sampling import fold_seed
 
 SPLITS = ("train", "validation", "test")
@@ -36,7 +38,7 @@ class Stream:
     """T tasks over one set of records; row numbers are the global example ids.
 
     Built by :meth:`from_dataset`. ``task_of`` [N] and ``split_of`` [N] hold the task (−1: unused) and the position in
-    ``SPLITS`` of every row, ``present`` {modality: bool [N]} narrows the presence given by the records.
+    ``SPLITS`` (−1: unused) of every row, ``present`` {modality: bool [N]} narrows the presence given by the records.
 
     ``objective`` says what is learnt and measured: "classify", the target of each row; or "pairs", which row of one
     modality belongs to which of the other (rows with the same target belong together).
@@ -86,10 +88,13 @@ class Stream:
         domains: Tensor | Sequence[int] | None = None,
         test: Any = 0.2,
         validation: float = 0.0,
-        task_order: Sequence[int] | None = None,
+        task_order: Order = None,
+        class_order: Order = None,
         task_names: Sequence[str] | None = None,
         task_modalities: Sequence[Sequence[str]] | None = None,
-        missing: Mapping[str, float] | None = None,
+        missing: Missing | None = None,
+        missing_at_test: Missing | None = None,
+        long_tail: float | Sequence[float] | None = None,
         class_names: Sequence[str] | None = None,
         vocabulary: int | None = None,
         objective: str = "classify",
@@ -103,9 +108,14 @@ class Stream:
         domains          [N] domain of each row (of dataset and test dataset); one task per domain, in ascending order
         test             share of rows per task and class, or bool [N] / row numbers, or a second dataset
         validation       share of the training rows of each task and class kept for validation
-        task_order       permutation of the tasks; task_names follow the tasks before the permutation
-        task_modalities  modality set of each task (before the permutation) where the scenario says "per task"
-        missing          {modality: share of rows without it}; a row always keeps at least one modality
+        task_order       "reversed", "shuffled" (by the seed) or a permutation of the tasks
+        class_order      the same for the classes before an even deal
+        task_names, task_modalities
+                         one per task, before the permutation; modality sets where the scenario says "per task"
+        missing          {modality: share of rows without it, or one share per task (before the permutation)}; a row
+                         always keeps at least one modality
+        missing_at_test  the same for test rows alone (default: as ``missing``)
+        long_tail        ratio of the most frequent to the rarest class in training, or shares [C] (``long_tail_rows``)
         vocabulary       number of token ids, where a modality is text
         objective        "classify", or "pairs" for retrieval between modalities
         seed             decides splits and missing modalities by hashing (seed, row): independent of all else
@@ -114,24 +124,26 @@ class Stream:
         """
         scenario = get_scenario(scenario)
         records, test_rows = join(dataset, test)
+        if scenario.labels == "generated" and records.target.ndim != 2:
+            raise InputError(f"target: generated answers are token ids [N, S], got {tuple(records.target.shape)}.")
         if scenario.labels == "disjoint":
-            task_of = deal_classes(records.target, n_tasks, classes)
+            task_of = deal_classes(records.target, n_tasks, classes, class_order, seed)
         else:
             task_of = deal_domains(len(records), n_tasks, domains)
-        n = int(task_of.max()) + 1
-        order = _order(task_order, n)
-        place = torch.empty_like(order)
-        place[order] = torch.arange(n)
-        task_of = torch.where(task_of >= 0, place[task_of], task_of)
-        sets = _modality_sets(scenario, task_modalities, records.modalities, order)
+        order = permutation("task_order", task_order, int(task_of.max()) + 1, seed)
+        task_of = torch.where(task_of >= 0, order.argsort()[task_of], task_of)
+        sets = modality_sets(scenario, task_modalities, records.modalities, order)
         group = _strata(task_of, records.target)
+        split_of = split_rows(group, test_rows, test, validation, seed)
+        kept = long_tail_rows(group, records.target, split_of == SPLITS.index("train"), long_tail, seed)
+        is_test = split_of == SPLITS.index("test")
         return cls(
             records,
             scenario,
             task_of,
-            split_rows(group, test_rows, test, validation, seed),
-            present=drop_modalities(records, task_of, sets, missing, seed),
-            task_names=None if task_names is None else _in_order(task_names, order),
+            torch.where(kept, split_of, -1),
+            present=drop_modalities(records, task_of, is_test, order, sets, missing, missing_at_test, seed),
+            task_names=None if task_names is None else in_order("task_names", task_names, order),
             class_names=class_names,
             vocabulary=vocabulary,
             objective=objective,
@@ -217,34 +229,3 @@ class Stream:
 def _strata(task_of: Tensor, target: Tensor) -> Tensor:
     """Group of every row [N] within which splits are drawn: (task, class), or the task alone for sequences."""
     return task_of if target.ndim > 1 else task_of * (int(target.max()) + 1) + target
-
-
-def _order(task_order: Sequence[int] | None, n: int) -> Tensor:
-    order = torch.arange(n) if task_order is None else torch.as_tensor(task_order, dtype=torch.int64)
-    if sorted(order.tolist()) != list(range(n)):
-        raise InputError(f"task_order: expected a permutation of 0…{n - 1}, got {order.tolist()}.")
-    return order
-
-
-def _in_order(names: Sequence[str], order: Tensor) -> list[str]:
-    if len(names) != len(order):
-        raise InputError(f"task_names: expected {len(order)} names, got {len(names)}.")
-    return [names[t] for t in order.tolist()]
-
-
-def _modality_sets(
-    scenario: Scenario, sets: Sequence[Sequence[str]] | None, modalities: tuple[str, ...], order: Tensor
-) -> list[Sequence[str]] | None:
-    if (sets is not None) != (scenario.modalities == "per task"):
-        raise InputError(
-            f"task_modalities: scenario {scenario.name!r} has modalities {scenario.modalities!r}; "
-            f"{'give one set per task' if sets is None else 'leave it out'}."
-        )
-    if sets is None:
-        return None
-    if len(sets) != len(order):
-        raise InputError(f"task_modalities: expected {len(order)} sets, got {len(sets)}.")
-    for name in {name for chosen in sets for name in chosen}:
-        if name not in modalities:
-            raise unknown_name("modality", name, modalities)
-    return [sets[t] for t in order.tolist()]

@@ -142,7 +142,7 @@ def test_fingerprint_changes_with_everything_that_matters():
         ({"n_tasks": 2, "test": [5000]}, "row numbers from 0"),
         ({"n_tasks": 2, "test": torch.ones(N, dtype=torch.bool)}, "no train rows"),
         ({"n_tasks": 2, "task_order": [0, 0]}, "permutation"),
-        ({"n_tasks": 2, "task_names": ["one"]}, "expected 2 names"),
+        ({"n_tasks": 2, "task_names": ["one"]}, "task_names: expected 2, one per task"),
         ({"n_tasks": 2, "class_names": ["one"]}, "expected 8 names"),
         ({"n_tasks": 2, "missing": {"a": 2.0}}, "share in"),
         ({"n_tasks": 2, "missing": {"c": 0.5}}, "unknown modality"),
