@@ -76,3 +76,11 @@ def generator(random_state: Any) -> np.random.Generator:
         raise InputError(
             f"random_state must be None, a non-negative int or a NumPy generator, got {random_state!r}."
         ) from error
+
+
+def number_in(value: Any, name: str, *, least: float = 0.0, above: bool = False) -> float:
+    """``value`` as a finite float ≥ ``least`` (> with ``above``); InputError for anything else."""
+    fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and np.isfinite(float(value))
+    if fits and (value > least if above else value >= least):
+        return float(value)
+    raise InputError(f"{name} must be a finite number {'above' if above else 'of at least'} {least:g}, got {value!r}.")

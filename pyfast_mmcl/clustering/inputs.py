@@ -64,6 +64,16 @@ class Rows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    @property
+    def source(self) -> Tensor:
+        """The table as it is kept: in ``dtype``, or in its own while it lies in a memory map."""
+        return self._source
+
+    @property
+    def from_numpy(self) -> bool:
+        """Whether results go back as NumPy arrays."""
+        return self._numpy
+
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """(slice of rows, tensor [n, D]) in order; one block unless a memory map has to be converted."""
         if not self._mapped or (self._source.dtype == self.dtype and not self._unit):

@@ -11,21 +11,33 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import CheckpointError, InputError
 from pyfast_mmcl.clustering import inputs
 from pyfast_mmcl.clustering.base import Estimator
+from pyfast_mmcl.clustering.deep import DeepEstimator, Training
+from pyfast_mmcl.train import engine
+from pyfast_mmcl.train.checkpoint import save_checkpoint
 from pyfast_mmcl.train.registry import estimators, get_estimator
 from tests.check import assert_same_bits, assert_same_partition, raises_sentence
 
 NAMES = sorted(estimators())
-QUICK: dict[str, dict] = {"kmeans": {"max_iter": 20}}
+QUICK: dict[str, dict] = {
+    "kmeans": {"max_iter": 20},
+    "dec": {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4, "batch_size": 32, "n_init": 2},
+}
+# Estimators that learn a network: rows are compared on fewer and smaller sets, and a cluster may be lost on the way.
+DEEP = [name for name in NAMES if issubclass(get_estimator(name).target, DeepEstimator)]
 
 # Checks of scikit-learn that are not for us, and why.
+_CLASSIFIER = "takes whatever has predict_proba and sparse rows for a classifier; see test_sparse_rows"
 NOT_FOR_US = {
+    "check_estimator_sparse_array": _CLASSIFIER,
+    "check_estimator_sparse_matrix": _CLASSIFIER,
     "check_dtype_object": "wants a TypeError for rows of dicts; every bad input here is an InputError (a ValueError)",
 }
 
@@ -42,6 +54,11 @@ def blobs(N: int = 120, K: int = 3, D: int = 8, seed: int = 0) -> tuple[np.ndarr
     return (centers[y] + rng.normal(scale=0.5, size=(N, D))).astype(np.float32), y
 
 
+def rows_for(name: str, N: int) -> int:
+    """Fewer rows for estimators that train a network."""
+    return N // 10 if name in DEEP else N
+
+
 def noise(N: int = 1000, D: int = 17, seed: int = 0) -> np.ndarray:
     """No structure at all: the slightest difference in arithmetic shows in the labels."""
     return np.random.default_rng(seed).normal(size=(N, D)).astype(np.float32)
@@ -52,7 +69,12 @@ def as_array(value) -> np.ndarray:
 
 
 def fitted_state(model) -> dict[str, np.ndarray]:
-    return {name: as_array(v) for name, v in vars(model).items() if name.endswith("_") and not name.startswith("_")}
+    state = {name: v for name, v in vars(model).items() if name.endswith("_") and not name.startswith("_")}
+    network, history = state.pop("network_", None), state.pop("history_", [])
+    if network is not None:
+        state |= {f"network_.{name}": x for name, x in network.state_dict().items()}
+        state["history_"] = [value for epoch in history for value in epoch["terms"].values()]
+    return {name: as_array(v) for name, v in state.items()}
 
 
 def assert_same_state(a, b) -> None:
@@ -71,10 +93,15 @@ def test_every_estimator_is_in_the_battery():
     assert set(QUICK) == set(NAMES)
 
 
+def not_for_us(estimator) -> dict[str, str]:
+    sparse = isinstance(estimator, DeepEstimator)
+    return {check: why for check, why in NOT_FOR_US.items() if sparse or why != _CLASSIFIER}
+
+
 def scikit_learn_checks():
     return parametrize_with_checks(
         [make(name, 8) for name in NAMES],
-        expected_failed_checks=lambda estimator: NOT_FOR_US,
+        expected_failed_checks=not_for_us,
     )
 
 
@@ -167,6 +194,8 @@ def test_one_cluster(name):
 
 
 def test_as_many_clusters_as_rows(name):
+    if name in DEEP:
+        pytest.skip(f"{name} may place two rows alike: its codes are learnt")
     X = 100 * noise(N=12, D=3)
     assert sorted(make(name, 12).fit(X).labels_) == list(range(12))
 
@@ -203,7 +232,7 @@ def test_order_of_rows_and_seed_only_rename(name):
 
 @pytest.mark.parametrize("seed", [0, np.int64(5)])
 def test_same_seed_same_bits(name, seed):
-    X = noise()
+    X = noise(rows_for(name, 1000))
     assert_same_state(make(name, 20, random_state=seed).fit(X), make(name, 20, random_state=seed).fit(X))
 
 
@@ -222,7 +251,7 @@ def test_global_generators_are_not_touched(name):
 
 @pytest.mark.parametrize("shape", [(4000, 17), (5000, 1)])
 def test_number_of_threads_does_not_matter(name, shape):
-    X = noise(*shape)
+    X = noise(rows_for(name, shape[0]), shape[1])
     models = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -243,7 +272,7 @@ def test_pickle_and_copy(name):
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i2"])
 def test_memory_map(name, dtype, tmp_path, monkeypatch):
-    X = (100 * noise()).astype(dtype)
+    X = (100 * noise(rows_for(name, 1000))).astype(dtype)
     np.save(tmp_path / "x.npy", X)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     whole = make(name, 20).fit(X)
@@ -252,6 +281,59 @@ def test_memory_map(name, dtype, tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "_BLOCK_BYTES", 8 * X.shape[1] * 129)
     in_blocks = make(name, 20).fit(mapped)
     np.testing.assert_array_equal(whole.labels_, in_blocks.labels_)
+
+
+def test_sparse_rows(name):
+    X = blobs()[0]
+    X[X < 1] = 0
+    if name not in DEEP:
+        with raises_sentence(InputError, "sparse", "toarray"):
+            make(name, 3).fit(csr_array(X))
+        return
+    dense, sparse = make(name, 3).fit(X), make(name, 3).fit(csr_array(X))
+    assert_same_state(dense, sparse)
+    np.testing.assert_array_equal(dense.predict(X[:7]), sparse.predict(csr_array(X[:7])))
+
+
+@pytest.mark.parametrize("deep", DEEP)
+def test_soft_assignments(deep):
+    X = blobs()[0]
+    model = make(deep, 3).fit(X)
+    soft = model.predict_proba(X)
+    np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(soft.argmax(1), model.predict(X))
+    np.testing.assert_array_equal(model.predict(X), model.labels_)
+    assert model.transform(X).shape == (len(X), len(model.get_feature_names_out()))
+
+
+@pytest.mark.parametrize("deep", DEEP)
+def test_a_training_that_was_killed_goes_on_to_the_same_bits(deep, tmp_path, monkeypatch):
+    X = blobs(N=60)[0]
+    whole = make(deep, 3).fit(X)
+    saves = []
+
+    def save(folder, state):
+        saves.append(state)
+        save_checkpoint(folder, state)
+        if len(saves) == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "save_checkpoint", save)
+    stop = 0
+    make(deep, 3, training=Training(checkpoint_dir=tmp_path / "whole", checkpoint_every=1)).fit(X)
+    places = np.random.default_rng(0).choice(len(saves) - 1, size=3, replace=False) + 1
+    for stop in places:
+        saves.clear()
+        folder = tmp_path / str(stop)
+        how = {"checkpoint_dir": folder, "checkpoint_every": 1}
+        with pytest.raises(KeyboardInterrupt):
+            make(deep, 3, training=Training(**how)).fit(X)
+        stop = 0
+        assert_same_state(whole, make(deep, 3, training=Training(**how, resume=True)).fit(X))
+    with raises_sentence(CheckpointError, "another training", "parameters"):
+        make(deep, 2, training=Training(**how, resume=True)).fit(X)
+    with raises_sentence(InputError, "earlier run", "resume"):
+        make(deep, 3, training=Training(**how)).fit(X)
 
 
 def test_rows_are_predicted_independently(name):

@@ -1,0 +1,208 @@
+"""`DeepEstimator`: estimators that train a network, each a file of its own with a network, phases and assignments."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.clustering.base import Estimator, check_n_clusters, generator
+from pyfast_mmcl.clustering.samples import Samples, read_samples
+from pyfast_mmcl.train.engine import Engine
+from pyfast_mmcl.train.isolate import choose_device, isolated, seed_torch
+from pyfast_mmcl.train.phases import Phase
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_LARGEST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a deep estimator trains, apart from what it learns.
+
+    device          "cpu", "cuda:0", …; default: where a CUDA tensor X lies, else CUDA where there is one, else the CPU
+    threads         CPU threads; the default 1 makes the numbers independent of the machine's cores, None keeps torch's
+    precision       "no", or "bf16" for products in bfloat16
+    checkpoint_dir  folder for checkpoints: after every epoch and every ``checkpoint_every`` steps
+    resume          go on from the checkpoint there, if there is one; the result has the bits of an uninterrupted run
+    progress        draw a progress bar when on a terminal
+    accelerator     an accelerate.Accelerator of several processes
+    """
+
+    device: str | None = None
+    threads: int | None = 1
+    precision: str = "no"
+    checkpoint_dir: str | Path | None = None
+    checkpoint_every: int | None = None
+    resume: bool = False
+    progress: bool = False
+    accelerator: Accelerator | None = None
+
+
+class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
+    """What deep estimators share: reading rows, training by phases, answering row by row.
+
+    A subclass has the parameters ``n_clusters``, ``random_state`` and ``training`` beside its own, and says
+
+    - ``_network(samples, K)``: the module that holds everything learnt, its weights drawn from torch's generator;
+    - ``_phases(network, samples, K)``: how it is trained (``train.phases``);
+    - ``_assign(network, x)``: soft assignments [b, K] of rows x [b, …], and ``_codes(network, x)``: their codes [b, d].
+
+    ``takes_images``: rows are images [C, H, W]; otherwise vectors (images are flattened), shifted to mean 0 and divided
+    by one number so that their variance is 1 on average over the features.
+
+    Fitted: ``labels_`` int64 [N], ``network_``, ``history_`` (one entry per epoch: {"phase", "epoch", "steps",
+    "terms"}), ``n_features_in_``. Equal seeds give equal bits on the CPU, after a resume too.
+    """
+
+    takes_images = False
+    n_clusters: Any
+    random_state: Any
+    training: Training | None
+
+    @abstractmethod
+    def _network(self, samples: Samples, K: int) -> nn.Module: ...
+
+    @abstractmethod
+    def _phases(self, network: Any, samples: Samples, K: int) -> list[Phase]: ...
+
+    @abstractmethod
+    def _assign(self, network: Any, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _codes(self, network: Any, x: Tensor) -> Tensor: ...
+
+    def _keep(self, samples: Samples) -> None:
+        """Set further fitted attributes."""
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Cluster the rows of X; ``y`` is ignored."""
+        how = self._training()
+        samples = self._samples(X, reset=True)
+        K = check_n_clusters(self.n_clusters, len(samples))
+        if how.resume and self.random_state is None:
+            raise InputError("resume: a run whose random_state is None cannot be told from others; give a number.")
+        seed = int(generator(self.random_state).integers(_LARGEST_SEED))
+        self._scaling = None if self.takes_images else samples.measure()
+        samples.scaling = self._scaling
+        with isolated(samples.device, how.threads):
+            seed_torch(samples.device, seed)
+            network = self._network(samples, K).to(samples.device)
+        engine = Engine(
+            network,
+            seed=seed,
+            device=samples.device,
+            threads=how.threads,
+            precision=how.precision,
+            accelerator=how.accelerator,
+            checkpoint_dir=how.checkpoint_dir,
+            checkpoint_every=how.checkpoint_every,
+            progress=how.progress,
+            identity=self._identity(samples),
+        )
+        engine.run(self._phases(network, samples, K), resume=how.resume)
+        self.network_, self.history_ = network.eval(), engine.history
+        found = self._collect(samples, self._assign).argmax(1)
+        self.labels_ = samples.give(found)
+        self._keep(samples)
+        self._warn_empty(len(found.unique()), K)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Cluster of every row: int64 [N]."""
+        samples = self._new_samples(X)
+        return samples.give(self._collect(samples, self._assign).argmax(1))
+
+    def predict_proba(self, X: Any) -> Any:
+        """Soft assignments [N, K], rows that sum to 1."""
+        samples = self._new_samples(X)
+        return samples.give(self._collect(samples, self._assign))
+
+    def transform(self, X: Any) -> Any:
+        """Codes [N, d] that the rows are clustered by."""
+        samples = self._new_samples(X)
+        return samples.give(self._collect(samples, self._codes))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = not self.takes_images
+        tags.transformer_tags.preserves_dtype = []  # codes are float32
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self._collect_one(self._codes).shape[1])
+
+    def _training(self) -> Training:
+        how = Training() if self.training is None else self.training
+        if not isinstance(how, Training):
+            raise InputError(f"training must be a Training or None, got {how!r}; pass Training(device=…, …).")
+        return how
+
+    def _samples(self, X: Any, *, reset: bool) -> Samples:
+        how = self._training()
+        on_gpu = isinstance(X, Tensor) and X.is_cuda and how.device is None
+        device = X.device if on_gpu else choose_device(how.device)
+        samples = read_samples(X, device, images=self.takes_images)
+        named = hasattr(X, "columns") or hasattr(X, "__dataframe__")
+        try:
+            validate_data(
+                self,
+                X if named else np.zeros((1, int(np.prod(samples.shape)))),
+                reset=reset,
+                skip_check_array=True,
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return samples
+
+    def _new_samples(self, X: Any) -> Samples:
+        check_is_fitted(self)
+        samples = self._samples(X, reset=False)
+        samples.scaling = self._scaling
+        samples.device = next(self.network_.parameters()).device
+        return samples
+
+    def _collect(self, samples: Samples, what: Any) -> Tensor:
+        """``what(network, x)`` of all rows, in order."""
+        with isolated(samples.device, self._training().threads), torch.no_grad():
+            return torch.cat([what(self.network_, x).float() for _, x in samples.blocks()])
+
+    def _collect_one(self, what: Any) -> Tensor:
+        device = next(self.network_.parameters()).device
+        with torch.no_grad():
+            return what(self.network_, torch.zeros(1, self.n_features_in_, device=device))
+
+    def _identity(self, samples: Samples) -> dict[str, Any]:
+        """What a checkpoint must agree with: parameters and a hash of some rows."""
+        own = {name: value for name, value in self.get_params(deep=False).items() if name != "training"}
+        plain = {name: value if _is_plain(value) else type(value).__name__ for name, value in own.items()}
+        plain.pop("random_state")
+        return {"estimator": type(self).__name__, "parameters": plain, "rows": samples.fingerprint()}
+
+    def _warn_empty(self, found: int, K: int) -> None:
+        if found < K:
+            warnings.warn(
+                f"Number of distinct clusters ({found}) found smaller than n_clusters ({K}). Possibly due to "
+                "duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)

@@ -1,0 +1,35 @@
+"""Objectives of deep clustering."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def student_t(z: Tensor, centers: Tensor) -> Tensor:
+    """Soft assignments q [N, K] by a Student t kernel with one degree of freedom.
+
+    ``q[i, j] = (1 + ‖z[i] − c[j]‖²)⁻¹``, divided by the sum of its row. z [N, d], centers [K, d].
+
+    Reference: Xie et al., *Unsupervised deep embedding for clustering analysis*, ICML 2016, equation 1.
+    """
+    square = z.square().sum(1, keepdim=True) + centers.square().sum(1) - 2 * z @ centers.T
+    kernel = 1 / (1 + square.clamp_min(0))
+    return kernel / kernel.sum(1, keepdim=True)
+
+
+def target_distribution(q: Tensor) -> Tensor:
+    """Sharpened assignments p [N, K] that give every cluster the same weight.
+
+    ``p = q² / q.sum(0)``, divided by the sum of its row. The sums are over all rows: q [N, K] of the whole set.
+
+    Reference: Xie et al., ICML 2016, equation 3.
+    """
+    weight = q.square() / q.sum(0).clamp_min(torch.finfo(q.dtype).tiny)
+    return weight / weight.sum(1, keepdim=True)
+
+
+def assignment_kl(p: Tensor, q: Tensor) -> Tensor:
+    """Mean over rows of KL(p ‖ q): ``(p · (log p − log q)).sum(1).mean()``; p, q [B, K] with rows that sum to 1."""
+    tiny = torch.finfo(q.dtype).tiny
+    return (torch.xlogy(p, p) - p * q.clamp_min(tiny).log()).sum(1).mean()
