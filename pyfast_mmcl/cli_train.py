@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ._errors import InputError, unknown_name
 from .cli_errors import on_interrupt
-from .report import runs, tables
+from .report import run_files, runs, tables
 
 HISTORY = "history.json"
 CHECKPOINTS = "checkpoints"
@@ -71,6 +71,7 @@ def train(given: Mapping[str, Any], out: Path, *, resume: bool, checkpoint_every
     with runs.claimed(out, "train", options), on_interrupt(f"interrupted; continue from the last checkpoint: {again}"):
         history = run(checkpoint_dir=out / CHECKPOINTS, checkpoint_every=checkpoint_every, resume=True)
         runs.write_json(out / HISTORY, history.to_dict())
+        run_files.write(out, history)
     show(console, history, out)
 
 
@@ -118,4 +119,4 @@ def show(console: Console, history: Any, out: Path) -> None:
     rows = [(name.replace("_", " "), tables.percent(value)) for name, value in history.summary().items()]
     rows.append(("seconds", f"{sum(history.seconds):.1f}"))
     console.print(tables.plain("Summary", ("", ""), rows))
-    console.print(f"Saved in {out}; pyfast-mmcl report {out} draws it.", highlight=False, soft_wrap=True)
+    console.print(f"Saved in {out}; the page is {out / runs.PAGE}.", highlight=False, soft_wrap=True)

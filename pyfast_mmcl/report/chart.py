@@ -94,7 +94,7 @@ def scatter(points: Mapping[str, Point], looks: Mapping[str, Mark], *, x: str, y
 def _line(name: str, line: Line, mark: Mark, across: scales.Scale, up: scales.Scale) -> str:
     dots = [(across(i + 1), up(v), v) for i, v in enumerate(line.values) if math.isfinite(v)]
     path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py, _ in dots) if dots else ""
-    markers = "".join(f"<g>{_marker(px, py, mark)}<title>{text(name)}: {v:.1f}</title></g>" for px, py, v in dots)
+    markers = "".join(f"<g>{_marker(px, py, mark)}<title>{text(name)}: {v:.3g}</title></g>" for px, py, v in dots)
     return _stroke(path, mark) + markers
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from .._errors import CheckpointError, InputError
 from ..train import History
 from . import runs
-from .pages import RESULTS
 
 # Options that say which rows a run saw; every other one belongs to how it learnt from them.
 STREAM_OPTIONS: tuple[str, ...] = ("stream", "scenario", "tasks")
@@ -98,7 +97,7 @@ def _read(folder: Path) -> Run:
     record = runs.read_record(folder)
     if record["kind"] != "train":
         raise CheckpointError(f"{folder} holds a {record['kind']} run; only training runs are compared.")
-    path = folder / RESULTS["train"]
+    path = folder / runs.RESULTS["train"]
     if not path.exists():
         raise CheckpointError(f"{folder} is not finished ({path.name} is missing); finish it first.")
     try:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from ..metrics.seeds import Spread
+from ..train import History
 from .collect import Collected, show
 from .html import text
 from .measures import COSTS, MEASURES, Measure
@@ -29,9 +30,9 @@ def runs_csv(found: Collected) -> str:
     for run in found.runs:
         summary = run.history.summary()
         costs = [cost.amount(run.history) for cost in COSTS]
-        values = [_exact(summary.get(name)) for name in names] + [_exact(cost) for cost in costs]
+        values = [exact(summary.get(name)) for name in names] + [exact(cost) for cost in costs]
         rows.append([run.stream, run.method, run.seed, *values, show(run.settings), run.name])
-    return _csv(head, rows)
+    return write_rows(head, rows)
 
 
 def means_csv(streams: Mapping[str, Sequence[Pool]]) -> str:
@@ -44,9 +45,16 @@ def means_csv(streams: Mapping[str, Sequence[Pool]]) -> str:
             spreads += [(cost.name, pool.cost(cost.amount)) for cost in COSTS]
             for name, s in spreads:
                 if s is not None:
-                    numbers = [_exact(v) for v in (s.mean, s.sd, s.low, s.high)]
+                    numbers = [exact(v) for v in (s.mean, s.sd, s.low, s.high)]
                     rows.append([stream, pool.label, name, *numbers, s.count])
-    return _csv(["stream", "method", "measure", "mean", "sd", "low_95", "high_95", "seeds"], rows)
+    return write_rows(["stream", "method", "measure", "mean", "sd", "low_95", "high_95", "seeds"], rows)
+
+
+def matrix_csv(history: History) -> str:
+    """The accuracy matrix as fractions: a row for the untrained model, then one after each task; a column per task."""
+    rows = [("untrained", *map(exact, history.initial))] if history.initial else []
+    rows += [(name, *map(exact, row)) for name, row in zip(history.tasks, history.accuracy, strict=False)]
+    return write_rows(["after", *history.tasks], rows)
 
 
 def latex(streams: Mapping[str, Sequence[Pool]]) -> str:
@@ -114,12 +122,13 @@ def _known(spread: Spread | None) -> bool:
     return spread is not None and math.isfinite(spread.mean)
 
 
-def _exact(value: float | None) -> str:
+def exact(value: float | None) -> str:
     """A float's exact value; empty where it is undefined."""
     return "" if value is None or not math.isfinite(value) else repr(float(value))
 
 
-def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def write_rows(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """CSV text: a line of names, a line per row."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(head)

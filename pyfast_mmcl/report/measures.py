@@ -49,7 +49,7 @@ def _largest(values: list[int] | None, unit: int) -> float | None:
 
 
 def _trainable(history: History) -> float | None:
-    return _largest(getattr(history, "trainable", None), 1000)
+    return _largest(history.trainable_parameters, 1000)
 
 
 COSTS = (

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from .._errors import CheckpointError
-from . import demo, html, plots, runs
+from ..metrics.continual import accuracy_after_each, forgetting_after_each
+from . import blocks, chart, demo, html, plots, runs
+from .heat import heat_map
+from .runs import PAGE, RESULTS
 from .tables import milliseconds, percent
+from .train_page import train_page
 
-PAGE = "report.html"
-RESULTS = {"demo": "demo.json", "train": "history.json", "cluster": "summary.json"}
 HEADLINES = ("last_accuracy", "forgetting", "backward_transfer", "forward_transfer")
 
 
@@ -69,27 +71,6 @@ def demo_page(record: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     return html.page("pyfast_mmcl demo", lead, sections, _footer(record))
 
 
-def train_page(record: Mapping[str, Any], history: Mapping[str, Any]) -> str:
-    """The page of `pyfast-mmcl train`."""
-    options = record["options"]
-    summary = _summary(history)
-    cards = [(percent(summary[name]), name.replace("_", " ")) for name in HEADLINES if name in summary]
-    rows = [(name.replace("_", " "), value) for name, value in options.items() if value not in (None, {}, [])]
-    tasks = [
-        (name, f"{seconds:.2f}", f"{kept / 2**20:.2f}")
-        for name, seconds, kept in zip(history["tasks"], history["seconds"], history["kept_bytes"], strict=True)
-    ]
-    sections = [
-        html.cards(cards),
-        html.section("Accuracy", *continual_blocks({history["method"]: history})),
-        html.section("Loss", html.figure(plots.losses(_terms(history)), "losses", "Mean of each term per epoch.")),
-        html.section("Cost", html.table(("task", "seconds (timing)", "kept between tasks, MiB"), tasks)),
-        html.section("Options", html.table(("option", "value"), rows)),
-    ]
-    lead = f"{history['method']} on {options['stream']}, {history['scenario']}, {len(history['tasks'])} tasks."
-    return html.page(f"Training run: {history['method']}", lead, sections, _footer(record))
-
-
 def cluster_page(record: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """The page of `pyfast-mmcl cluster`."""
     options = record["options"]
@@ -109,27 +90,41 @@ def cluster_page(record: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 
 
 def continual_blocks(histories: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Summary table and drawings of one or several continual-learning histories."""
+    """Summary table, heat maps and drawings of the methods of the demo."""
     matrices = {name: _matrix(history) for name, history in histories.items()}
-    summaries = {name: _summary(history) for name, history in histories.items()}
-    rows = [(name, *(percent(s[key]) for key in HEADLINES)) for name, s in summaries.items()]
+    rows = [(name, *(percent(h["summary"][key]) for key in HEADLINES)) for name, h in histories.items()]
     columns = ("method", *(key.replace("_", " ") for key in HEADLINES))
-    averages = {name: [float(np.mean(m[i, : i + 1])) for i in range(len(m))] for name, m in matrices.items()}
-    forgotten = {name: 100 * _forgetting(m) for name, m in matrices.items()}
-    groups = [f"task {j + 1}" for j in range(len(next(iter(forgotten.values()))))]
+    looks = chart.marks(list(histories))
+    seen = {name: _line(accuracy_after_each(matrix)) for name, matrix in matrices.items()}
+    lost = {name: _line(forgetting_after_each(matrix)) for name, matrix in matrices.items()}
     heat = (
-        "Accuracy (%) on each task after learning each task. The diagonal is what was just learnt; the cells below "
-        "it show what is left of it later; those above it are tasks not yet seen."
+        "Accuracy (%) on each task (columns) after learning each task (rows). The framed cell is what was just learnt; "
+        "the cells below it show what is left of it later; those in italics are tasks not yet seen."
     )
-    drawings = [html.figure(plots.accuracy_curves(averages), "curves", "Mean accuracy over the tasks seen so far.")]
-    if groups:
-        bars = plots.bars(forgotten, groups, y="forgotten (points)")
-        drawings.append(html.figure(bars, "forgetting", "Best accuracy ever minus final accuracy, per task."))
+    maps = "".join(heat_map(name, m, names=histories[name]["tasks"]) for name, m in matrices.items())
+    accuracy = chart.lines(seen, looks, x="tasks learnt", y="accuracy, tasks seen (%)", alt=_ends("Accuracy", seen))
+    forgetting = chart.lines(lost, looks, x="tasks learnt", y="forgetting (points)", alt=_ends("Forgetting", lost))
     return [
-        html.table(columns, rows) if len(rows) > 1 else "",
-        html.figure(plots.accuracy_matrices(matrices), "matrices", heat),
-        html.row(*drawings),
+        html.table(columns, rows),
+        html.paragraph(heat),
+        f'<div class="heats">{maps}</div>',
+        chart.legend(looks),
+        blocks.charts(
+            [
+                blocks.figure(accuracy, "Mean accuracy over the tasks seen so far."),
+                blocks.figure(forgetting, "Best accuracy before minus accuracy now, mean over earlier tasks."),
+            ]
+        ),
     ]
+
+
+def _line(values: np.ndarray) -> chart.Line:
+    none = [np.nan] * len(values)
+    return chart.Line((100 * values).tolist(), none, none)
+
+
+def _ends(what: str, series: Mapping[str, chart.Line]) -> str:
+    return f"{what}: " + "; ".join(f"{name} ends at {line.values[-1]:.1f}" for name, line in series.items())
 
 
 def _clustering_blocks(results: Mapping[str, Any]) -> list[str]:
@@ -201,25 +196,6 @@ def _speed_blocks(cases: Sequence[Mapping[str, Any]]) -> list[str]:
 def _matrix(history: Mapping[str, Any]) -> np.ndarray:
     """The accuracy matrix [T, T]; JSON's null is NaN."""
     return np.array([[np.nan if v is None else v for v in row] for row in history["accuracy"]], dtype=np.float64)
-
-
-def _summary(history: Mapping[str, Any]) -> dict[str, float]:
-    if "summary" in history:
-        return history["summary"]
-    from ..train import History
-
-    return History.from_dict(dict(history)).summary()
-
-
-def _forgetting(matrix: np.ndarray) -> np.ndarray:
-    """max over i in [j, T − 2] of A[i, j], minus A[T − 1, j], for every task j but the last: [T − 1]."""
-    last = len(matrix) - 1
-    return np.array([matrix[j:last, j].max() - matrix[last, j] for j in range(last)])
-
-
-def _terms(history: Mapping[str, Any]) -> dict[str, list[float]]:
-    names = list(dict.fromkeys(name for epoch in history["losses"] for name in epoch["terms"]))
-    return {name: [epoch["terms"].get(name, np.nan) for epoch in history["losses"]] for name in names}
 
 
 def _footer(record: Mapping[str, Any]) -> str:

@@ -56,6 +56,23 @@ class Pool:
     def sd_matrix(self) -> np.ndarray | None:
         return self.matrices.std(0, ddof=1) if len(self.runs) > 1 else None
 
+    @cached_property
+    def modalities(self) -> list[str]:
+        """Modalities, or directions of pairs, that the runs were also measured by."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.history.by_modality))
+
+    def matrix_by_modality(self, name: str) -> np.ndarray:
+        """Mean over the seeds that have it, float64 [T, T]; NaN where no row has the modality."""
+        return np.mean([run.history.by_modality[name] for run in self._with(name)], axis=0)
+
+    def last_by_modality(self, name: str) -> Spread | None:
+        """Mean after the last task over the tasks that have the modality."""
+        rows = [np.array(run.history.by_modality[name][-1], dtype=float) for run in self._with(name)]
+        return _over(float(row[np.isfinite(row)].mean()) if np.isfinite(row).any() else None for row in rows)
+
+    def _with(self, modality: str) -> list[Run]:
+        return [run for run in self.runs if run.history.by_modality.get(modality)]
+
     @property
     def tasks(self) -> list[str]:
         """Names of the tasks; their numbers where seeds order the tasks differently."""

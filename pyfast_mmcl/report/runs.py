@@ -18,6 +18,9 @@ from .. import __version__
 from .._errors import BackendError, CheckpointError, InputError
 
 RECORD = "run.json"
+PAGE = "report.html"
+# What a finished run of each kind wrote.
+RESULTS = {"demo": "demo.json", "train": "history.json", "cluster": "summary.json"}
 FORMAT = 1
 
 
