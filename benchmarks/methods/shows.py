@@ -6,7 +6,10 @@
 
 A method whose strength matters is tuned first, on validation rows and a seed that the table does not use. Runs that are
 in the result folders already, at the same strength, are not repeated: interrupt and continue at will, but let no two
-processes write the same folder. Streams are rows of `shows_streams.SHOWS`, methods rows of `shows_lines.LINES`.
+processes write the same folder. Streams are rows of the tables of `shows_streams` and `shows_clip`, methods rows of
+`shows_lines`. What starts from a pretrained CLIP takes the one that `pretrain_tiny_clip` has made, or any other:
+
+    python -m benchmarks.methods.shows "MTIL" --clip ViT-B-16 --weights vit_b_16.safetensors --results elsewhere
 """
 
 from __future__ import annotations
@@ -20,13 +23,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.methods import results
+from benchmarks.methods import results, shows_clip, shows_streams
 from benchmarks.methods.results import Column, Experiment, Row, Table
+from benchmarks.methods.show import Show
 from benchmarks.methods.shows_lines import LINES, Line
-from benchmarks.methods.shows_streams import SHOWS, Show
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.train import History, run_continual
 
+SHOWS = {show.title: show for show in (*shows_streams.STREAMS, *shows_clip.STREAMS)}
 TUNING_SEED = 100
 VALIDATION = "validation_accuracy"
 INITIAL = "untrained_accuracy"
@@ -37,10 +41,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("show", nargs="*", help="only streams whose name contains one of these")
     parser.add_argument("--method", action="append", help="only these lines of the tables")
     parser.add_argument("--seeds", type=int, help="only this many of the seeds")
+    parser.add_argument("--clip", default="tiny", help="open_clip architecture to start from")
+    parser.add_argument("--weights", type=Path, help="its weights: a .safetensors file or a folder with one")
     parser.add_argument("--list", action="store_true", help="name the streams and their methods, and stop")
     parser.add_argument("--results", type=Path, default=results.RESULTS)
     options = parser.parse_args(argv)
-    shows = [s for s in SHOWS.values() if not options.show or any(part in s.title for part in options.show)]
+    wanted = [s for s in SHOWS.values() if not options.show or any(part in s.title for part in options.show)]
+    shows = [shows_clip.started(show, options.clip, options.weights) for show in wanted]
     if options.list:
         print("\n".join(f"{s.title}: {', '.join(s.methods)}" for s in shows))
         return 0
@@ -142,7 +149,7 @@ def train(show: Show, line: Line, seed: int, held_out: str, strength: float | No
     return run_continual(
         line.recipe,
         stream,
-        model=None if show.model is None else show.model(line, stream, seed),
+        model=None if show.model is None else show.model(stream),
         epochs=show.epochs,
         batch_size=show.batch_size,
         lr=line.lr or show.lr,

@@ -32,5 +32,10 @@ LINES = {
     "icarl": Line("icarl", keeps=True),
     "samm": Line("samm", keeps=True),
     "ewc": Line("ewc", strength="lam", grid=(1e2, 1e3, 1e4)),
+    "lwf": Line("lwf", strength="lam", grid=(1.0, 3.0, 10.0)),
+    "feature_kd": Line("feature_kd", strength="lam", grid=(1.0, 5.0, 25.0)),
+    "relation_kd": Line("relation_kd", strength="lam", grid=(1.0, 10.0, 100.0)),
+    "hat": Line("hat"),
+    "progressive": Line("progressive"),
     "mas": Line("mas", strength="lam", grid=(0.01, 0.1, 1.0)),
 }

@@ -5,8 +5,8 @@ import pytest
 from benchmarks.methods import claims, results
 from benchmarks.methods.claims import Claim
 from benchmarks.methods.results import Experiment, Row
+from benchmarks.methods.shows import SHOWS
 from benchmarks.methods.shows_claims import CLAIMS
-from benchmarks.methods.shows_streams import SHOWS
 
 ABOUT = Experiment("small", "Small", "Text.", {}, ("digits", "letters"), ("ours", "theirs", "noisy"), ())
 VALUES = {"ours": (0.80, 0.82, 0.84), "theirs": (0.70, 0.73, 0.74), "noisy": (0.60, 0.95, 0.79)}

@@ -3,8 +3,9 @@
 import pytest
 
 from benchmarks.methods import results, shows
+from benchmarks.methods.show import Show
+from benchmarks.methods.shows import SHOWS
 from benchmarks.methods.shows_lines import LINES, Line
-from benchmarks.methods.shows_streams import SHOWS, Show
 from pyfast_mmcl.data import digits_stream
 from pyfast_mmcl.train.registry import recipes
 
