@@ -1,6 +1,8 @@
-"""Temperature scaling: one number per head that makes its probabilities as sure as they are right."""
+"""Numbers set by held-out rows: the temperature of a head, the limit of a score."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -41,3 +43,16 @@ def fit_temperature(scores: Tensor, target: Tensor, *, bounds: tuple[float, floa
             break
         beta = new
     return 1 / beta
+
+
+@torch.no_grad()
+def conformal_limit(scores: Tensor, miss: float) -> Tensor:
+    """The limit, 0-d, that a further score of the same kind exceeds with probability at most ``miss``; scores [N].
+
+    ``scores.sort().values[ceil((N + 1) * (1 - miss)) - 1]``; the largest score where N is too small for such a promise.
+
+    The promise needs no more than that old and further scores are exchangeable. Reference: Lei et al.,
+    Distribution-Free Predictive Inference for Regression, JASA 2018, §2.2.
+    """
+    place = math.ceil((len(scores) + 1) * (1 - miss))
+    return scores.sort().values[min(place, len(scores)) - 1]
