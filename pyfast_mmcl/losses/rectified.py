@@ -21,8 +21,7 @@ class RectifiedSimilarity(nn.Module):
     ``q = softmax(student_scale * a @ b.T);  p = softmax(teacher_scale * teacher_a @ teacher_b.T)``
     ``L_i = KL(p_i ‖ q_i) if p_i is right, else 0 if q_i is right, else -log q_ii;  the mean of rows and columns``
 
-    A target of sg(q_i), the student's own row, adds neither value nor gradient: that is the 0. No matrix of all pairs is
-    kept. Ties count as right.
+    The 0 is what a target of sg(q_i), the student's own row, adds. No matrix of all pairs is kept. Ties count as right.
 
     Args:
         reduction: "mean" over all rows, "sum" or "none" ([N], the mean of both directions).

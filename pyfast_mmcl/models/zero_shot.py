@@ -42,7 +42,13 @@ def class_tokens(
         raise InputError(f"class_names: expected a name for every class, got {names}.")
     if not templates or not all(isinstance(text, str) and "{}" in text for text in templates):
         raise InputError(f"templates: expected sentences with {{}} in the place of the class name, got {templates}.")
-    tokenizer = tokenizer or clip_tokenizer(context_length)
     texts = [template.replace("{}", name.replace("_", " ")) for name in names for template in templates]
-    ids = torch.as_tensor(tokenizer(texts))
+    ids = text_tokens(texts, context_length=context_length, tokenizer=tokenizer)
     return ids.unflatten(0, (len(names), len(templates)))
+
+
+def text_tokens(
+    texts: Sequence[str], *, context_length: int = 16, tokenizer: Callable[[list[str]], Tensor] | None = None
+) -> Tensor:
+    """Token ids int64 [N, S] of texts; arguments as ``class_tokens``."""
+    return torch.as_tensor((tokenizer or clip_tokenizer(context_length))(list(texts)))
