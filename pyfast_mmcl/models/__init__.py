@@ -3,8 +3,9 @@
 from pyfast_mmcl.models.classifier import MultimodalClassifier
 from pyfast_mmcl.models.columns import ProgressiveColumns
 from pyfast_mmcl.models.dual_encoder import DualEncoder
-from pyfast_mmcl.models.encoders import ImageEncoder, TextEncoder, VectorEncoder, encoder_for
-from pyfast_mmcl.models.fusion import ConcatFusion
+from pyfast_mmcl.models.encoders import ImageEncoder, TextEncoder, VectorEncoder, encoder_for, encoders_for
+from pyfast_mmcl.models.encoders_signals import SeriesEncoder, SpectrogramEncoder
+from pyfast_mmcl.models.fusion import FUSIONS, AttentionFusion, ConcatFusion, ConfidenceFusion, GatedFusion
 from pyfast_mmcl.models.heads import ClassifierHead
 from pyfast_mmcl.models.masks import MaskedClassifier
 from pyfast_mmcl.models.modality_heads import ModalityHeads
@@ -16,9 +17,13 @@ from pyfast_mmcl.models.spec import Spec
 from pyfast_mmcl.models.token_classifier import TokenClassifier
 
 __all__ = [
+    "AttentionFusion",
     "ClassifierHead",
     "ConcatFusion",
+    "ConfidenceFusion",
     "DualEncoder",
+    "FUSIONS",
+    "GatedFusion",
     "Growing",
     "ImageEncoder",
     "MaskedClassifier",
@@ -29,9 +34,12 @@ __all__ = [
     "PrototypeBank",
     "PrototypeTokens",
     "SequenceModel",
+    "SeriesEncoder",
+    "SpectrogramEncoder",
     "Spec",
     "TextEncoder",
     "TokenClassifier",
     "VectorEncoder",
     "encoder_for",
+    "encoders_for",
 ]

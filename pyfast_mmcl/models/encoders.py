@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl.models.encoders_signals import SeriesEncoder, SpectrogramEncoder
 
 if TYPE_CHECKING:
     from pyfast_mmcl.models.spec import Spec
 
 # Images are pooled to this grid before the last layer, so that one encoder takes any image size.
 _GRID = 4
+# Axes that the rows of each kind of encoder have, the batch's included.
+_AXES: dict[str, tuple[int, ...]] = {
+    "image": (4,),
+    "text": (2,),
+    "vector": (2, 3, 4, 5),
+    "series": (3,),
+    "spectrogram": (3,),
+    "waveform": (2,),
+}
+# Samples of a frame of sound: 16 ms at 16 kHz.
+_N_FFT = 256
 
 
 class ImageEncoder(nn.Module):
@@ -71,26 +84,58 @@ class VectorEncoder(nn.Module):
         return self.layers(x.to(next(self.parameters()).dtype))
 
 
-def encoder_for(name: str, column: Tensor, width: int = 64, *, vocabulary: int | None = None) -> nn.Module:
-    """The encoder that fits rows like ``column`` [B, …]: ids [B, S] are text, floats [B, c, H, W] images, else vectors.
+def encoder_for(
+    name: str, column: Tensor, width: int = 64, *, vocabulary: int | None = None, kind: str | None = None
+) -> nn.Module:
+    """The encoder that fits rows like ``column`` [B, …].
 
-    vocabulary: number of token ids; needed for text. Raises InputError for rows that no encoder takes.
+    kind        "image", "text", "vector", "series" (sensors [B, c, L]), "spectrogram" [B, F, S] or "waveform" [B, L];
+                by default ids [B, S] are text, [B, c, H, W] images, and everything else vectors
+    vocabulary  number of token ids; needed for text
+
+    Raises InputError for rows that the encoder does not take, UnknownNameError for another kind.
     """
-    if column.ndim == 2 and column.dtype in (torch.int32, torch.int64):
-        if vocabulary is None:
-            raise InputError(f"modality {name!r} holds token ids; say how many there are with vocabulary=.")
+    kind = _kind_of(name, column) if kind is None else kind
+    if kind not in _AXES:
+        raise unknown_name(f"kind of encoder for {name!r}", kind, _AXES)
+    if column.ndim not in _AXES[kind]:
+        axes = " or ".join(map(str, _AXES[kind]))
+        raise InputError(
+            f"modality {name!r}: an encoder of kind {kind!r} takes rows of {axes} axes, the batch's included, got "
+            f"shape {tuple(column.shape)}."
+        )
+    if kind == "text" and vocabulary is None:
+        raise InputError(f"modality {name!r} holds token ids; say how many there are with vocabulary=.")
+    if kind == "text":
         return TextEncoder(vocabulary, width)
-    if column.ndim == 4:
+    if kind == "vector":
+        return VectorEncoder(column[0].numel(), width)
+    if kind == "image":
         return ImageEncoder(column.shape[1], width)
+    if kind == "series":
+        return SeriesEncoder(column.shape[1], width)
+    return SpectrogramEncoder(width, n_fft=_N_FFT if kind == "waveform" else None)
+
+
+def encoders_for(spec: Spec, *, kinds: Mapping[str, str] | None = None) -> dict[str, nn.Module]:
+    """The encoder of every modality of ``spec``, all of its width; kinds {modality: kind of encoder}, where not plain.
+
+    Raises UnknownNameError for a modality that the rows do not have.
+    """
+    for name in kinds or {}:
+        if name not in spec.inputs:
+            raise unknown_name("modality", name, spec.inputs)
+    return {
+        name: encoder_for(name, column, spec.width, vocabulary=spec.vocabulary, kind=(kinds or {}).get(name))
+        for name, column in spec.inputs.items()
+    }
+
+
+def _kind_of(name: str, column: Tensor) -> str:
+    if column.ndim == 2 and column.dtype in (torch.int32, torch.int64):
+        return "text"
     if column.ndim < 2:
         raise InputError(
             f"modality {name!r}: expected rows of vectors, sequences or images, got shape {tuple(column.shape)}."
         )
-    return VectorEncoder(column[0].numel(), width)
-
-
-def encoders_for(spec: Spec) -> dict[str, nn.Module]:
-    """The encoder of every modality of ``spec``, all of its width."""
-    return {
-        name: encoder_for(name, column, spec.width, vocabulary=spec.vocabulary) for name, column in spec.inputs.items()
-    }
+    return "image" if column.ndim == 4 else "vector"

@@ -40,8 +40,9 @@ class ModalityHeads(MultimodalClassifier):
                 f"modality heads: expected at least two modalities, got {sorted(encoders)}; "
                 "with one there is nothing to compare, use MultimodalClassifier."
             )
-        how = {"embedding": embedding, "features": features, "fusion": fusion, "task_classes": task_classes}
-        super().__init__(encoders, n_classes, **how)
+        super().__init__(
+            encoders, n_classes, embedding=embedding, features=features, fusion=fusion, task_classes=task_classes
+        )
         self.heads = nn.ModuleDict({name: ClassifierHead(embedding, n_classes, task_classes) for name in encoders})
 
     def forward(self, batch: Rows) -> Output:

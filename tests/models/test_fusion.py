@@ -38,19 +38,20 @@ def affine(layer, x):
     return layer.weight @ x + layer.bias
 
 
+def shown_and_flags(e, p):
+    flags = torch.tensor([float(p[m]) for m in NAMES]).double()
+    return torch.cat([*(e[m] if p[m] else torch.zeros(D).double() for m in NAMES), flags])
+
+
 def concat(f, e, p):
-    x = torch.cat(
-        [*[e[m] if p[m] else torch.zeros(D).double() for m in NAMES], torch.tensor([float(p[m]) for m in NAMES])]
-    )
-    return affine(f.linear, x.double()).clamp(min=0)
+    x = shown_and_flags(e, p)
+    return affine(f.linear, x).clamp(min=0)
 
 
 def gated(f, e, p):
     shown = [m for m in NAMES if p[m]]
-    x = torch.cat(
-        [*[e[m] if p[m] else torch.zeros(D).double() for m in NAMES], torch.tensor([float(p[m]) for m in NAMES])]
-    )
-    gates = dict(zip(NAMES, affine(f.gate, x.double()).split(WIDTH), strict=True))
+    x = shown_and_flags(e, p)
+    gates = dict(zip(NAMES, affine(f.gate, x).split(WIDTH), strict=True))
     total = sum((gates[m].exp() for m in shown), torch.zeros(WIDTH).double())
     terms = (gates[m].exp() / total * affine(f.values[m], e[m]).tanh() for m in shown)
     return sum(terms, torch.zeros(WIDTH).double())
@@ -148,7 +149,7 @@ def test_confidences_of_one_modality_do_not_look_at_the_others_and_sum_to_one():
     torch.testing.assert_close(changed[0, 0] / changed[0, 1], ratio)
     for layer in fusion.confidence.values():
         layer.bias.data.fill_(-2000.0)  # every sigmoid underflows
-    assert fusion.weights(embeddings, present)[0].sum() == pytest.approx(1)
+    assert fusion.weights(embeddings, present)[0].sum().item() == pytest.approx(1)
 
 
 def test_two_gates_are_a_sigmoid_and_its_complement():
@@ -163,12 +164,10 @@ def test_two_gates_are_a_sigmoid_and_its_complement():
 
 @every_fusion
 def test_a_classifier_learns_digits_with_it(kind):
-    stream = digits_stream("cil", 2, missing={"image": 0.2, "text": 0.2})
-    spec = stream_spec(stream, width=32)
-    torch.manual_seed(0)
-    model = MultimodalClassifier(encoders_for(spec), 10, embedding=32, features=32, fusion=kind)
-    history = run_continual("joint", stream, model=model, epochs=5, lr=3e-3, device="cpu", progress=False)
-    assert history.accuracy[0][0] > 0.8
+    stream = digits_stream("cil", 1, missing={"image": 0.2, "text": 0.2}, test=0.7)
+    model = MultimodalClassifier(encoders_for(stream_spec(stream)), 10, fusion=kind)
+    history = run_continual("finetune", stream, model=model, epochs=4, lr=0.01, device="cpu", progress=False)
+    assert history.accuracy[0][0] > 0.6
 
 
 def test_what_does_not_fit_is_refused():
