@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Batch
+from pyfast_mmcl.train.modes import evaluation_mode
 
 if TYPE_CHECKING:
     from pyfast_mmcl.models import Output
@@ -25,15 +26,11 @@ def collect(
     learner: Learner, batches: Iterable[Batch], pick: Callable[[Batch, Output], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
     """``pick(batch, out)`` of every batch, joined by name; the model is in evaluation mode meanwhile."""
-    training = learner.model.training
-    learner.model.eval()
-    try:
-        found = []
+    found = []
+    with evaluation_mode(learner.model):
         for batch in batches:
             batch = batch.to(learner.device)
             found.append(pick(batch, learner.forward(batch)))
-    finally:
-        learner.model.train(training)
     return {name: torch.cat([some[name] for some in found]) for name in (found[0] if found else ())}
 
 

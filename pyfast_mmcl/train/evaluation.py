@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from pyfast_mmcl._errors import InputError, unknown_name
-from pyfast_mmcl.data import Batch
+from pyfast_mmcl.data import Batch, Loader
 from pyfast_mmcl.metrics.continual import accuracy
 from pyfast_mmcl.metrics.retrieval import recall_at_k
 from pyfast_mmcl.models import Output
@@ -67,6 +68,34 @@ def measure_for(measure: str | Measure | None, objective: str) -> Measure:
 def measure_name(measure: str | Measure | None) -> str | None:
     """What a checkpoint says about the measure: its name, or that of the user's function."""
     return measure if measure is None or isinstance(measure, str) else getattr(measure, "__qualname__", repr(measure))
+
+
+def answered(loader: Loader, answer: Callable[[Batch], Output]) -> Answers:
+    """The rows of ``loader`` with what ``answer`` says about them, on the CPU."""
+    return ((batch, answer(batch).to("cpu")) for batch in loader)
+
+
+def by_modality(
+    loader: Loader, answer: Callable[[Batch], Output], measure: Measure, objective: str
+) -> dict[str, float]:
+    """{modality: measure of the rows that have it, answered from it alone}; NaN where no row has it.
+
+    Of pairs, which need both sides: {"<one side> to <other>": R@1}.
+    """
+    if objective == "pairs":
+        return pair_recalls(answered(loader, answer))
+    return {m: _or_nan(measure, list(_from_one(loader, answer, m))) for m in loader[0].inputs}
+
+
+def _from_one(loader: Loader, answer: Callable[[Batch], Output], modality: str) -> Iterator[tuple[Batch, Output]]:
+    for batch in loader:
+        rows = alone(batch, modality)
+        if len(rows):
+            yield rows, answer(rows).to("cpu")
+
+
+def _or_nan(measure: Measure, answers: list[tuple[Batch, Output]]) -> float:
+    return measure(answers) if answers else math.nan
 
 
 def alone(batch: Batch, modality: str) -> Batch:

@@ -23,10 +23,15 @@ class History:
 
     accuracy          T rows of T numbers in [0, 1]: row i after task i, column j the test accuracy on task j
     initial           [T] accuracy of the untrained model
-    losses            one entry per epoch: {"task", "epoch", "steps", "terms": {part: mean value}}
+    losses            one entry per epoch: {"task", "epoch", "steps", "terms": {part: mean value}}, and "validation",
+                      the measure of the validation rows, where early stopping looks at them
+    by_modality       {modality: T rows of T numbers}: as accuracy, with that modality alone (of pairs: one direction)
     seconds           [T] training time per task, without evaluation
     peak_memory       [T] bytes: largest CUDA allocation so far, or largest resident size of the process on the CPU
     kept_bytes        [T] bytes that the method keeps beside the model after each task
+    trainable_parameters, parameters
+                      [T] numbers that the task's optimizer may change, and numbers of the whole model after the task
+    epochs            [T] epochs that each task took
     """
 
     method: str
@@ -40,6 +45,10 @@ class History:
     seconds: list[float] = field(default_factory=list)
     peak_memory: list[int] = field(default_factory=list)
     kept_bytes: list[int] = field(default_factory=list)
+    trainable_parameters: list[int] = field(default_factory=list)
+    parameters: list[int] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    by_modality: dict[str, list[list[float]]] = field(default_factory=dict)
 
     @property
     def accuracy_matrix(self) -> np.ndarray:
@@ -66,6 +75,23 @@ class History:
             )
         return summary(self.accuracy_matrix, self.initial_accuracy)
 
+    def cost(self) -> dict[str, float]:
+        """What the run cost, over the tasks done: the card that methods are compared by.
+
+        seconds per task (mean), peak memory (largest), bytes kept (after the last task), trainable parameters (largest)
+        and all parameters (after the last task). Empty before the first task is done.
+        """
+        if not self.accuracy:
+            return {}
+        done = len(self.accuracy)
+        return {
+            "seconds_per_task": sum(self.seconds[:done]) / done,
+            "peak_memory": max(self.peak_memory),
+            "kept_bytes": self.kept_bytes[-1],
+            "trainable_parameters": max(self.trainable_parameters, default=0),
+            "parameters": self.parameters[-1] if self.parameters else 0,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts; NaN becomes None."""
         return _without_nan(asdict(self))
@@ -73,8 +99,9 @@ class History:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> History:
         history = cls(**values)
-        history.initial = [math.nan if x is None else x for x in history.initial]
-        history.accuracy = [[math.nan if x is None else x for x in row] for row in history.accuracy]
+        history.initial = _with_nan(history.initial)
+        history.accuracy = _with_nan(history.accuracy)
+        history.by_modality = {name: _with_nan(rows) for name, rows in history.by_modality.items()}
         return history
 
     def save(self, path: str | Path) -> None:
@@ -91,6 +118,12 @@ class History:
         if not isinstance(values, dict) or values.pop("kind", None) != KIND:
             raise InputError(f"history {path}: this is not the record of a run; choose the file that a run wrote.")
         return cls.from_dict(values)
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_nan(item) for item in value]
+    return math.nan if value is None else value
 
 
 def _without_nan(value: Any) -> Any:

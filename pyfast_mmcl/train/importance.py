@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyfast_mmcl._errors import number_above_zero, unknown_name, whole_number
 from pyfast_mmcl.ops.fisher import fisher_diagonal
 from pyfast_mmcl.ops.sampling import fold_seed
+from pyfast_mmcl.train.modes import evaluation_mode
 from pyfast_mmcl.train.quadratic import scalar
 
 if TYPE_CHECKING:
@@ -88,15 +89,11 @@ def output_sensitivity(learner: Learner, loader: Loader, *, samples: int | None 
 
 
 def _measure(learner: Learner, loader: Loader, samples: int | None, forward: Forward, **how: Any) -> dict[str, Tensor]:
-    model, training = learner.model, learner.model.training
     seed = fold_seed(learner.seed, learner.task.id)
-    model.eval()
-    try:
+    with evaluation_mode(learner.model):
         if how.get("labels") == "auto":
             how["labels"] = _affordable(learner, loader)
-        return fisher_diagonal(model, _rows(learner, loader, samples), forward=forward, seed=seed, **how)
-    finally:
-        model.train(training)
+        return fisher_diagonal(learner.model, _rows(learner, loader, samples), forward=forward, seed=seed, **how)
 
 
 def _rows(learner: Learner, loader: Loader, samples: int | None) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def peak_memory(device: torch.device) -> int:
@@ -29,3 +29,8 @@ def state_bytes(state: Any) -> int:
     items = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
     in_files = state.get("bytes_in_files", 0) if isinstance(state, dict) else 0
     return in_files + sum(map(state_bytes, items))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers in all parameters of ``model``, shared ones once."""
+    return sum(p.numel() for p in model.parameters())

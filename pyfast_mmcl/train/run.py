@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import inspect
 from typing import Any
 
 import torch
@@ -12,12 +12,10 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Stream
 from pyfast_mmcl.models import Spec
 from pyfast_mmcl.ops.sampling import fold_seed
-from pyfast_mmcl.train.evaluation import Measure
 from pyfast_mmcl.train.history import History
 from pyfast_mmcl.train.isolate import isolated, seed_torch
 from pyfast_mmcl.train.learner import Learner
 from pyfast_mmcl.train.method import model_kind
-from pyfast_mmcl.train.optimizers import Factory
 from pyfast_mmcl.train.registry import model_class
 
 # Place of the model's first weights in the tree of seeds, apart from every place of the run.
@@ -26,6 +24,7 @@ _MODEL = -3
 _ANY, _GENERATES = "classifier", "sequence"
 # And what takes its place where pairs are learnt.
 _PAIRS = "dual encoder"
+_SETTINGS = set(inspect.signature(Learner).parameters) - {"model", "method", "seed", "hyper"}
 
 
 def run_continual(
@@ -33,43 +32,29 @@ def run_continual(
     stream: Stream,
     *,
     model: nn.Module | None = None,
-    epochs: int = 10,
-    batch_size: int = 32,
-    lr: float | None = None,
-    optimizer: str | Factory = "adamw",
     seed: int = 0,
-    device: torch.device | str | None = None,
-    threads: int | None = 1,
-    checkpoint_dir: str | Path | None = None,
-    checkpoint_every: int | None = None,
     resume: bool = False,
-    progress: bool = True,
-    measure: str | Measure | None = None,
-    **hyper: Any,
+    hyper: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> History:
     """Train ``method`` on ``stream`` and test on all tasks after each.
 
-    method   name of a recipe ("er"), recipe, or list of Parts; hyper: arguments of the recipe
-    model    any module called on a Batch; by default a small one that fits stream and method (``default_model``)
-    resume   continue from ``checkpoint_dir``; the result has the bits of an uninterrupted run
+    method    name of a recipe ("er"), recipe, or list of Parts
+    model     any module called on a Batch; by default a small one that fits stream and method (``default_model``)
+    resume    continue from ``checkpoint_dir``; the result has the bits of an uninterrupted run
+    settings  arguments of Learner by their names (epochs, lr, device, precision, checkpoint_dir, …); all others are
+              arguments of the recipe, which may also be given as ``hyper`` where the names would meet
 
-    The other arguments are those of Learner. Raises InputError, UnknownNameError or CheckpointError.
+    Raises InputError, UnknownNameError or CheckpointError.
     """
+    own = {name: value for name, value in settings.items() if name in _SETTINGS}
+    others = {name: value for name, value in settings.items() if name not in _SETTINGS}
     learner = Learner(
         default_model(stream, method, seed=seed) if model is None else model,
         method,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        lr=lr,
         seed=seed,
-        device=device,
-        threads=threads,
-        checkpoint_dir=checkpoint_dir,
-        checkpoint_every=checkpoint_every,
-        progress=progress,
-        measure=measure,
-        hyper=hyper,
+        hyper={**others, **(hyper or {})},
+        **own,
     )
     return learner.fit(stream, resume=resume)
 

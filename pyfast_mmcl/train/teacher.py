@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Batch
-from pyfast_mmcl.models import Output
+from pyfast_mmcl.models import Growing, Output
 
 
 class Teacher:
@@ -19,22 +19,31 @@ class Teacher:
 
     def __init__(self) -> None:
         self._model: nn.Module | None = None
-        self._weights: dict[str, Tensor] | None = None  # of a checkpoint, until there is a model to put them in
+        # Of a checkpoint, until there is a model to put them in.
+        self._weights: dict[str, Tensor] | None = None
+        self._structure: Any = None
 
     def __bool__(self) -> bool:
         return self._model is not None or self._weights is not None
 
     def take(self, model: nn.Module) -> None:
         """Keep a copy of ``model`` as it is now."""
-        self._model, self._weights = copy.deepcopy(model).eval().requires_grad_(False), None
+        self._model, self._weights = copy.deepcopy(model), None
+        self._structure = model.structure() if isinstance(model, Growing) else None
+        self._model.eval().requires_grad_(False)
 
     def model(self, like: nn.Module) -> nn.Module:
-        """The frozen copy; ``like`` is a model of the same structure. Raises InputError when there is none."""
+        """The frozen copy; ``like`` is the model that it was taken of, as it is now. Raises InputError without one."""
         if self._model is not None:
             return self._model
         if self._weights is None:
             raise InputError("teacher: there is none yet; it is the model of an earlier task.")
-        copied = copy.deepcopy(like).eval().requires_grad_(False)
+        copied = copy.deepcopy(like)
+        if isinstance(copied, Growing):
+            # New modules draw first weights, which the kept ones replace: the run's random numbers are not touched.
+            with torch.random.fork_rng(devices=[]):
+                copied.restructure(self._structure)
+        copied.to(next(like.parameters()).device).eval().requires_grad_(False)
         # The model may have grown since, a head by new rows; the copy has the shapes it was taken with.
         for name, x in copied.state_dict(keep_vars=True).items():
             if name in self._weights and x.shape != self._weights[name].shape:
@@ -53,7 +62,7 @@ class Teacher:
 
     def state_dict(self) -> dict[str, Any]:
         weights = self._weights if self._model is None else dict(self._model.state_dict())
-        return {} if weights is None else {"weights": weights}
+        return {} if weights is None else {"weights": weights, "structure": self._structure}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._model, self._weights = None, state.get("weights")
+        self._model, self._weights, self._structure = None, state.get("weights"), state.get("structure")

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from pyfast_mmcl.models import Output
+from pyfast_mmcl.train.modes import evaluation_mode
 from pyfast_mmcl.train.parts import check_labels
 
 if TYPE_CHECKING:
@@ -26,16 +27,14 @@ def gradients(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     The model computes in the mode it is in, training during a step.
     """
     free = {name: p for name, p in learner.model.named_parameters() if p.requires_grad}
-    # In float16 small gradients vanish, and the scaler of the run keeps them from it here too.
-    scaler = getattr(learner.accelerator, "scaler", None)
-    scale = 1.0 if scaler is None else scaler.get_scale()
     with torch.enable_grad():
-        loss = scale * _row_losses(learner, batch, {}).mean()
+        # In the precision of the weights: in float16 small gradients would vanish.
+        loss = _row_losses(learner, batch, {}).mean()
         # Nothing is trainable, or nothing that the scores depend on.
         if not loss.requires_grad:
             return {}
         values = torch.autograd.grad(loss, list(free.values()), allow_unused=True)
-    return {name: g / scale for name, g in zip(free, values, strict=True) if g is not None}
+    return {name: g for name, g in zip(free, values, strict=True) if g is not None}
 
 
 def stepped(learner: Learner, gradient: Mapping[str, Tensor], lr: float) -> dict[str, Tensor]:
@@ -50,12 +49,8 @@ def row_losses(learner: Learner, batch: Batch, weights: Mapping[str, Tensor] | N
 
     Row i depends on row i of the batch alone; generated answers count by the mean over positions.
     """
-    training = learner.model.training
-    learner.model.eval()
-    try:
+    with evaluation_mode(learner.model):
         return _row_losses(learner, batch, dict(weights or {}))
-    finally:
-        learner.model.train(training)
 
 
 def _row_losses(learner: Learner, batch: Batch, weights: dict[str, Tensor]) -> Tensor:

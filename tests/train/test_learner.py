@@ -242,14 +242,6 @@ def test_accelerate_runs_the_same_loop(stream, accelerator):
         assert_same_bits(p, q)
 
 
-def test_several_processes_are_refused(stream):
-    class Two:
-        num_processes = 2
-
-    with raises_sentence(InputError, "one process, got 2"):
-        Learner(default_model(stream), "er", accelerator=Two())
-
-
 @pytest.mark.gpu
 def test_a_gpu_runs_the_same_loop(stream, tmp_path):
     learner = Learner(default_model(stream), "er", device="cuda", checkpoint_dir=tmp_path, progress=False)

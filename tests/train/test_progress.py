@@ -21,7 +21,7 @@ def test_bar_shows_where_the_run_is(screen, monkeypatch):
     monkeypatch.setattr(progress, "_REFRESH_SECONDS", 0.0)
     run_continual("er", digits_stream(n_tasks=2), epochs=2, device="cpu")
     shown = screen.getvalue()
-    assert "task 2/2 task 2 · epoch 2/2" in shown and "cross_entropy" in shown and "/92" in shown
+    assert "task 2/2 task 2 · epoch 2/2" in shown and "objective" in shown and "/92" in shown
 
 
 def test_bar_of_a_resumed_run_starts_where_it_stopped(screen):

@@ -103,23 +103,6 @@ def test_labels_beyond_the_head_are_named():
         virtual.row_losses(learner_of(Normed()), rows(torch.randn(3, 2), [0, 1, 2]))
 
 
-class Scaled:
-    """Stands for the scaler of a float16 run."""
-
-    def get_scale(self):
-        return 1024.0
-
-
-def test_the_scale_of_a_float16_run_cancels():
-    torch.manual_seed(1)
-    learner, batch = learner_of(Normed()), rows(torch.randn(8, 2), [0, 1] * 4)
-    learner.model.layers[2].p = 0.0
-    plain = virtual.gradients(learner, batch)
-    learner.accelerator = SimpleNamespace(scaler=Scaled())
-    for name, g in virtual.gradients(learner, batch).items():
-        torch.testing.assert_close(g, plain[name])
-
-
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_half_models_have_their_losses_in_float32(half):
     learner, batch = learner_of(Normed().to(half)), rows(torch.randn(8, 2, dtype=half), [0, 1] * 4)
