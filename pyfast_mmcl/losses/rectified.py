@@ -69,8 +69,16 @@ def _one_way(
     teacher_scale: float | Tensor,
 ) -> Tensor:
     """L [N] of the rows of a against all rows of b."""
-    scales = {"student_scale": student_scale, "teacher_scale": teacher_scale}
-    kept = similarity_kl(a, b, teacher_a, teacher_b, **scales, direction="ab", reduction="none")
+    kept = similarity_kl(
+        a,
+        b,
+        teacher_a,
+        teacher_b,
+        student_scale=student_scale,
+        teacher_scale=teacher_scale,
+        direction="ab",
+        reduction="none",
+    )
     named = info_nce(a, b, student_scale, direction="ab", reduction="none")
     old, new = ranks_own_first(teacher_a, teacher_b), ranks_own_first(a, b)
     return torch.where(old, kept, torch.where(new, torch.zeros_like(named), named))

@@ -49,6 +49,7 @@ class ClipModel(nn.Module):
     Reference: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, §3.1.
     """
 
+    clip: Any  # nn.Module, whose attributes mypy does not know
     class_tokens: Tensor | None
     task_classes: Tensor | None
 
@@ -70,7 +71,7 @@ class ClipModel(nn.Module):
         self.clip = clip
         self.prepare = ImageInput.of(clip)
         self.image, self.text = image, text
-        self.context_length = int(clip.context_length)
+        self.context_length = int(self.clip.context_length)
         # A tokenizer other than CLIP's has marks of its own, and its models look for those.
         self.end = CLIP_VOCABULARY - 1 if getattr(clip, "vocab_size", None) == CLIP_VOCABULARY else None
         self.register_buffer("class_tokens", class_tokens)
@@ -116,7 +117,8 @@ class ClipModel(nn.Module):
                 f"tokenizer: this model has a vocabulary of {getattr(clip, 'vocab_size', None)} and not CLIP's; "
                 "give its own, open_clip.get_tokenizer(name)."
             )
-        ids = class_tokens(class_names, templates, context_length=int(clip.context_length), tokenizer=tokenizer)
+        length: Any = clip.context_length
+        ids = class_tokens(class_names, templates, context_length=int(length), tokenizer=tokenizer)
         return cls(clip, ids, task_classes=task_classes)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +22,9 @@ class ImageInput(nn.Module):
     whole of the model's, whatever its proportions, so that no part of the picture is lost.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, size: tuple[int, int], mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> None:
         super().__init__()
         self.size = size
@@ -29,7 +34,7 @@ class ImageInput(nn.Module):
     @classmethod
     def of(cls, clip: nn.Module) -> ImageInput:
         """What the image tower of an open_clip model asks for."""
-        tower = clip.visual
+        tower: Any = clip.visual
         own = getattr(tower, "preprocess_cfg", None) or {}
         size = getattr(tower, "image_size", None) or own.get("size")
         if size is None:

@@ -38,13 +38,17 @@ def load_clip(name: str | None = None, weights: str | Path | None = None, *, see
     """
     if name == TINY:
         return load_clip(None, tiny_clip_folder() if weights is None else weights, seed=seed)
-    file, folder_config = (None, None) if weights is None else _find(Path(weights))
-    if name is None and folder_config is None:
+    file: Path | None = None
+    config: dict[str, Any] | None = None
+    if weights is not None:
+        file, config = _find(Path(weights))
+    if config is None and name is not None:
+        config = {"model_cfg": _architecture(name)}
+    if config is None:
         raise InputError(
             f"clip: expected a name, or weights in a folder with {CONFIG}, got {weights}; name one of open_clip's "
             'models, for example "ViT-B-16".'
         )
-    config = folder_config if name is None or folder_config else {"model_cfg": _architecture(name)}
     model = _build(name or str(weights), dict(config["model_cfg"]), seed)
     if "preprocess_cfg" in config:
         model.visual.preprocess_cfg = dict(config["preprocess_cfg"])

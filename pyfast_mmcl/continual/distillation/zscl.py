@@ -102,7 +102,8 @@ class ReferenceKeeping(Part):
         student, teacher = self._images(learner, model, batch, out)
         if not len(teacher):
             return None
-        old = new = self._bank(model)
+        old: Tensor | PackedReference = self._bank(model)
+        new = old
         if self.student_texts:
             rows = torch.randperm(len(self.text_bank_), generator=learner.generator)[: self.rows]
             new = model.text_features(self.tokens(model)[rows].to(batch.device))
@@ -115,12 +116,12 @@ class ReferenceKeeping(Part):
     def _images(self, learner: Learner, model: ClipModel, batch: Batch, out: Output) -> tuple[Tensor, Tensor]:
         """Reference rows [n, D] of this step under the model as it is and under the initial one."""
         if self.images is None:
-            shown = batch.present[model.image] if model.image in batch.present else torch.zeros(len(batch)).bool()
-            if not bool(shown.any()):
-                return out.features[:0], out.features[:0]
-            there = self.teacher_.model(model)
+            if model.image not in batch.inputs:
+                return (next(iter(out.modalities.values()))[:0],) * 2
+            shown, initial = batch.present[model.image], self.teacher_.model(model)
+            assert isinstance(initial, ClipModel)
             with torch.no_grad():
-                teacher = there.image_features(batch.inputs[model.image][shown])
+                teacher = initial.image_features(batch.inputs[model.image][shown])
             return out.modalities["image"][shown], teacher
         rows = torch.randperm(len(self.images), generator=learner.generator)[: self.rows]
         assert self.image_bank_ is not None
