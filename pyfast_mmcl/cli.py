@@ -23,6 +23,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter of the method; may be given several times."),
 ]
+_STREAM = (
+    "The data: digits, a real set by name (har, emoji, …), a manifest (.csv, .tsv, .json, .jsonl) with a column per "
+    "modality, or a folder of pictures. [default: digits]"
+)
 
 
 def _version(wanted: bool) -> None:
@@ -63,8 +67,10 @@ def demo(
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     method: Annotated[str | None, typer.Option(help="A recipe listed by `methods`. [default: er]")] = None,
-    stream: Annotated[str | None, typer.Option(help="The data: digits. [default: digits]")] = None,
-    scenario: Annotated[str | None, typer.Option(help="cil, dil or til. [default: cil]")] = None,
+    stream: Annotated[str | None, typer.Option(help=_STREAM)] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="cil, dil, til, gdil or mdtil. [default: the stream's, cil for digits]")
+    ] = None,
     tasks: Annotated[
         int | None, typer.Option(help="Tasks in the stream. [default: the stream's, 5 for digits]")
     ] = None,
@@ -73,17 +79,23 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the recipe's or the learner's]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     settings: Settings = None,
+    stream_settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stream-set", metavar="NAME=VALUE", help="An argument of the stream; may be given several times."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out with its options.")] = False,
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Steps between checkpoints, beside those at the ends of epochs and tasks.")
     ] = None,
 ) -> None:
     """Train one recipe on one stream; a killed run continues with --resume and ends the same."""
-    from . import cli_train
+    from . import cli_streams, cli_train
 
     given = {
         "method": method,
-        "stream": stream,
+        "stream": cli_streams.located(stream),
         "scenario": scenario,
         "tasks": tasks,
         "epochs": epochs,
@@ -91,6 +103,7 @@ def train(
         "lr": lr,
         "seed": seed,
         "set": cli_train.parse_settings(settings or []),
+        "stream_set": cli_train.parse_settings(stream_settings or [], "--stream-set"),
     }
     cli_train.train(given, out, resume=resume, checkpoint_every=checkpoint_every)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ._errors import InputError, unknown_name
+from ._errors import InputError
 from .cli_errors import on_interrupt
 from .report import run_files, runs, tables
 
@@ -21,25 +21,26 @@ CHECKPOINTS = "checkpoints"
 DEFAULTS: dict[str, Any] = {
     "method": "er",
     "stream": "digits",
-    "scenario": "cil",
+    "scenario": None,
     "tasks": None,
     "epochs": 10,
     "batch_size": 32,
     "lr": None,
     "seed": 0,
     "set": {},
+    "stream_set": {},
 }
 
 
-def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+def parse_settings(pairs: Sequence[str], flag: str = "--set") -> dict[str, Any]:
     """`["capacity=500", "alpha=0.5"]` as a dictionary; values are JSON where they parse as JSON, else words."""
     settings: dict[str, Any] = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign or not name.isidentifier():
-            raise InputError(f"--set expects name=value, got {pair!r}; for example --set capacity=500.")
+            raise InputError(f"{flag} expects name=value, got {pair!r}; for example {flag} seed=1.")
         if name in settings:
-            raise InputError(f"--set names {name} twice; keep one of them.")
+            raise InputError(f"{flag} names {name} twice; keep one of them.")
         try:
             settings[name] = json.loads(value)
         except json.JSONDecodeError:
@@ -95,16 +96,13 @@ def _resumed(given: Mapping[str, Any], out: Path) -> dict[str, Any]:
 
 def _prepared(options: Mapping[str, Any]) -> Callable[..., Any]:
     """Build everything that can be wrong before any file is written; the result runs the training."""
-    from . import data
+    from .cli_streams import build_stream
     from .train import run_continual
     from .train.registry import get_recipe
 
-    streams = {"digits": data.digits_stream}
     entry = get_recipe(options["method"])
     entry.build(**options["set"])
-    if options["stream"] not in streams:
-        raise unknown_name("stream", options["stream"], streams)
-    stream = streams[options["stream"]](scenario=options["scenario"], n_tasks=options["tasks"], seed=options["seed"])
+    stream = build_stream(options)
 
     def run(**where: Any) -> Any:
         chosen = {name: options[name] for name in ("epochs", "batch_size", "lr", "seed")}

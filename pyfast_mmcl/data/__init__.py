@@ -6,7 +6,9 @@ from pyfast_mmcl.data.clip_text import clip_tokens
 from pyfast_mmcl.data.digits import digits_stream
 from pyfast_mmcl.data.emoji import emoji_stream
 from pyfast_mmcl.data.har import har_stream
+from pyfast_mmcl.data.image_folder import image_folder_stream
 from pyfast_mmcl.data.loader import Loader
+from pyfast_mmcl.data.manifest import manifest_stream
 from pyfast_mmcl.data.omniglot import omniglot_stream
 from pyfast_mmcl.data.pacs import pacs_stream
 from pyfast_mmcl.data.permuted_mnist import permuted_mnist_stream
@@ -36,6 +38,8 @@ __all__ = [
     "digits_stream",
     "emoji_stream",
     "har_stream",
+    "image_folder_stream",
+    "manifest_stream",
     "omniglot_stream",
     "pacs_stream",
     "permuted_mnist_stream",

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from pyfast_mmcl._errors import InputError, unknown_name
-from pyfast_mmcl.data.clip_text import Tokenize, encode_texts
 from pyfast_mmcl.data.folder import HELD_OUT, read_json
 from pyfast_mmcl.data.records import Records
 from pyfast_mmcl.data.scenario import Scenario, get_scenario
 from pyfast_mmcl.data.stream import Stream
+from pyfast_mmcl.data.tokenize import Tokenize, encode_texts
 
 _TESTED = {"test": "test", "validation": "val"}
 
@@ -34,7 +34,7 @@ def clinc150_stream(
                evenly. "dil": which of the 10 domains; every one of ``n_tasks`` (default 5, at most 15) tasks brings
                other intents of each domain, so that the classes stay and what they look like changes
     held_out   "test", or "validation": the 3,000 requests of the validation file are tested on instead
-    tokenize   "words" (those of the requests trained on), "clip" or a function of texts (``clip_text.encode_texts``)
+    tokenize   "words" (those of the requests trained on), "clip" or a function of texts (``tokenize.TextEncoder``)
     length     tokens of a request; 16 hold 98 % of them whole
     dealing    further arguments of ``Stream.from_dataset``: validation, task_order, long_tail, …
     folder     where the files lie; by default the folder named by PYFAST_MMCL_DATA

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyfast_mmcl._errors import BackendError, InputError, unknown_name, whole_number
-from pyfast_mmcl.data.text import Tokenizer
+from pyfast_mmcl._errors import BackendError, whole_number
 
 CLIP_VOCABULARY = 49408
-Tokenize = str | Callable[[Sequence[str]], Tensor]
 
 
 def clip_tokens(texts: Sequence[str], length: int = 16) -> Tensor:
@@ -25,29 +23,6 @@ def clip_tokens(texts: Sequence[str], length: int = 16) -> Tensor:
     """
     whole_number("length", length, least=3)
     return _tokenizer(length)(list(texts)) if texts else torch.zeros((0, length), dtype=torch.int64)
-
-
-def encode_texts(texts: Sequence[str], how: Tokenize, length: int, train: Sequence[int] | Tensor) -> tuple[Tensor, int]:
-    """Token ids int64 [N, S] of N texts, and the number of ids.
-
-    how     "clip": CLIP's vocabulary; "words": the words of the rows in ``train`` [n], no others are known; or any
-            function of texts that returns ids [N, S]
-    length  S, with "clip" and "words"; longer texts are cut
-    Raises UnknownNameError for another name, InputError for a function that returns something else.
-    """
-    if callable(how):
-        ids = torch.as_tensor(how(list(texts)))
-        if ids.ndim != 2 or len(ids) != len(texts) or ids.is_floating_point() or (ids.numel() and int(ids.min()) < 0):
-            raise InputError(
-                f"tokenize: expected ids from 0 of shape [{len(texts)}, S], got {ids.dtype} {tuple(ids.shape)}."
-            )
-        return ids.to(torch.int64), int(getattr(how, "vocab_size", int(ids.max()) + 1 if ids.numel() else 1))
-    if how == "clip":
-        return clip_tokens(texts, length), CLIP_VOCABULARY
-    if how != "words":
-        raise unknown_name("way to tokenize", how, ("clip", "words"))
-    tokenizer = Tokenizer.of([texts[int(row)] for row in train], length)
-    return tokenizer.encode(texts, cut=True), len(tokenizer)
 
 
 @lru_cache(maxsize=4)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from pyfast_mmcl._errors import InputError
-from pyfast_mmcl.data.clip_text import Tokenize, encode_texts
 from pyfast_mmcl.data.folder import every_fifth, read_arrays
 from pyfast_mmcl.data.images import pixels, rgb
 from pyfast_mmcl.data.records import Records
 from pyfast_mmcl.data.scenario import Scenario, get_scenario
 from pyfast_mmcl.data.stream import Stream
+from pyfast_mmcl.data.tokenize import Tokenize, encode_texts
 
 # The groups of the Unicode list of emoji, in its order; the third holds parts of other emoji (hair), three of them.
 GROUPS = (
@@ -55,7 +55,7 @@ def emoji_stream(
                neighbours tested on instead
     objective  "pairs": find the name of a picture and the picture of a name (retrieval)
     keywords   True adds the keywords to the names
-    tokenize   "clip", "words" or a function of texts (``clip_text.encode_texts``); length: tokens of a text
+    tokenize   "clip", "words" or a function of texts (``tokenize.TextEncoder``); length: tokens of a text
     size       pixels of a side, None: 48 as in the file
     dealing    further arguments of ``Stream.from_dataset``: validation, task_order, missing, …
     folder     where emoji.npz lies; by default the folder named by PYFAST_MMCL_DATA

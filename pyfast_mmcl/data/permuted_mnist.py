@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from pyfast_mmcl._errors import whole_number
+from pyfast_mmcl._errors import InputError, whole_number
 from pyfast_mmcl.data.folder import every_fifth
 from pyfast_mmcl.data.mnist import read_mnist
 from pyfast_mmcl.data.records import Records
+from pyfast_mmcl.data.scenario import Scenario, get_scenario
 from pyfast_mmcl.data.stream import Stream
 from pyfast_mmcl.data.text import DIGIT_WORDS
 from pyfast_mmcl.ops.sampling import fold_seed, reservoir_keys
@@ -19,6 +20,7 @@ from pyfast_mmcl.ops.sampling import fold_seed, reservoir_keys
 def permuted_mnist_stream(
     n_tasks: int | None = None,
     *,
+    scenario: str | Scenario = "dil",
     rows: int | None = None,
     held_out: str = "test",
     folder: str | Path | None = None,
@@ -28,6 +30,7 @@ def permuted_mnist_stream(
     """Domain-incremental: ten classes in every task, pixels [784] in [0, 1] in an order drawn from (seed, task).
 
     n_tasks    number of tasks (default 5); the first keeps the pixels in place, the others permute them
+    scenario   "dil" alone: permuted pixels are a change of the inputs
     rows       use only the first ``rows`` digits of the file (default: all 10,000)
     held_out   "test", or "validation" to choose hyper-parameters without a test digit (``every_fifth``)
     dealing    further arguments of ``Stream.from_dataset``: validation, task_order, …
@@ -37,6 +40,8 @@ def permuted_mnist_stream(
 
     Reference: Goodfellow et al., arXiv:1312.6211, 2013; Kirkpatrick et al., PNAS 2017.
     """
+    if get_scenario(scenario).name != "dil":
+        raise InputError(f"permuted_mnist_stream: expected scenario dil, got {get_scenario(scenario).name!r}.")
     n_tasks = whole_number("n_tasks", 5 if n_tasks is None else n_tasks)
     images, digit = read_mnist(folder)
     used, tested = every_fifth(len(digit), held_out)

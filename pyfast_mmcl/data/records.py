@@ -89,22 +89,29 @@ class RowRecords:
     """Any indexable dataset whose rows are dictionaries {modality: array, …, "target": label}.
 
     A row lacks a modality when its key is absent or None. Without ``target`` [N] the dataset is read through once to
-    learn labels and modalities; with it, the modalities are those of row 0 and rows are read only when needed.
+    learn labels and modalities; with it, the modalities are those of row 0, or of the example row ``like``, and rows
+    are read only when needed.
     """
 
-    def __init__(self, dataset: Any, *, target: Tensor | np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        target: Tensor | np.ndarray | None = None,
+        like: Mapping[str, Tensor] | None = None,
+    ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise InputError(f"dataset: expected len() and indexing by row, got {type(dataset).__name__}.")
         if len(dataset) == 0:
             raise InputError("dataset: expected at least one row, got an empty dataset.")
         self.dataset = dataset
-        scanned = self._read(torch.arange(len(dataset) if target is None else 1))
+        scanned = self._read(torch.arange(len(dataset) if target is None else 0 if like else 1))
         self._like = {
             name: as_column(f"modality {name!r}", value)
             for row in reversed(scanned)
             for name, value in row.items()
             if name != TARGET and value is not None
-        }
+        } | dict(like or {})
         if target is None:
             target = _stack_targets([row[TARGET] for row in scanned])
         self.target = as_target(target)

@@ -26,7 +26,7 @@ def join(dataset: Any, test: Any) -> tuple[Records | RowRecords, Tensor | None]:
     if isinstance(test, float | int) and not isinstance(test, bool):
         return records, None
     if isinstance(test, Tensor | np.ndarray | Sequence) and not isinstance(test, Records) and _is_row_choice(test):
-        return records, _row_mask(torch.as_tensor(test), len(records))
+        return records, _row_mask("test", test, len(records))
     other = as_records(test)
     if set(other.modalities) != set(records.modalities):
         raise InputError(f"test: expected modalities {sorted(records.modalities)}, got {sorted(other.modalities)}.")
@@ -78,8 +78,10 @@ def deal_domains(n: int, n_tasks: int | None, domains: Tensor | Sequence[int] | 
     return task_of
 
 
-def split_rows(group: Tensor, test_rows: Tensor | None, test: Any, validation: float, seed: int) -> Tensor:
+def split_rows(group: Tensor, test_rows: Tensor | None, test: Any, validation: Any, seed: int) -> Tensor:
     """Split of every row (0 train, 1 validation, 2 test), the shares taken within each group [N] by hash order."""
+    chosen = None if isinstance(validation, float | int) else _row_mask("validation", validation, len(group))
+    validation = validation if chosen is None else 0.0
     for name, share in (("test", test if test_rows is None else 0.0), ("validation", validation)):
         if not 0 <= share < 1:
             raise InputError(f"{name}: expected a share in [0, 1), got {share}.")
@@ -90,6 +92,10 @@ def split_rows(group: Tensor, test_rows: Tensor | None, test: Any, validation: f
     n_test = (size * share).round()
     n_validation = ((size - n_test) * validation).round()
     split = torch.where(rank < n_test, _TEST, torch.where(rank < n_test + n_validation, _VALIDATION, _TRAIN))
+    if chosen is not None:
+        if test_rows is not None and bool((chosen & test_rows).any()):
+            raise InputError("validation: some of these rows are test rows; keep the two apart.")
+        split = torch.where(chosen & (split == _TRAIN), _VALIDATION, split)
     return split if test_rows is None else torch.where(test_rows, _TEST, split)
 
 
@@ -108,15 +114,23 @@ def _is_row_choice(test: Any) -> bool:
     return isinstance(test, Tensor | np.ndarray) or all(isinstance(row, int) for row in test)
 
 
-def _row_mask(test: Tensor, n: int) -> Tensor:
-    if test.dtype == torch.bool and test.shape == (n,):
-        return test
-    if test.dtype == torch.bool or test.ndim != 1 or test.is_floating_point():
-        raise InputError(f"test: expected bool [{n}] or row numbers, got {test.dtype} of shape {tuple(test.shape)}.")
-    if len(test) and not 0 <= int(test.min()) <= int(test.max()) < n:
-        raise InputError(f"test: expected row numbers from 0 to {n - 1}, got {int(test.min())} to {int(test.max())}.")
+def _row_mask(name: str, rows: Any, n: int) -> Tensor:
+    try:
+        chosen = torch.as_tensor(rows)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: expected a share, bool [{n}] or row numbers, got {type(rows).__name__}.") from error
+    if chosen.dtype == torch.bool and chosen.shape == (n,):
+        return chosen
+    if chosen.dtype == torch.bool or chosen.ndim != 1 or (chosen.is_floating_point() and len(chosen)):
+        raise InputError(
+            f"{name}: expected bool [{n}] or row numbers, got {chosen.dtype} of shape {tuple(chosen.shape)}."
+        )
+    if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < n:
+        raise InputError(
+            f"{name}: expected row numbers from 0 to {n - 1}, got {int(chosen.min())} to {int(chosen.max())}."
+        )
     mask = torch.zeros(n, dtype=torch.bool)
-    mask[test.to(torch.int64)] = True
+    mask[chosen.to(torch.int64)] = True
     return mask
 
 

@@ -87,7 +87,7 @@ class Stream:
         classes: Sequence[Sequence[int]] | None = None,
         domains: Tensor | Sequence[int] | None = None,
         test: Any = 0.2,
-        validation: float = 0.0,
+        validation: Any = 0.0,
         task_order: Order = None,
         class_order: Order = None,
         task_names: Sequence[str] | None = None,
@@ -107,7 +107,7 @@ class Stream:
         n_tasks, classes number of tasks for an even deal of the ascending classes, or the classes of every task
         domains          [N] domain of each row (of dataset and test dataset); one task per domain, in ascending order
         test             share of rows per task and class, or bool [N] / row numbers, or a second dataset
-        validation       share of the training rows of each task and class kept for validation
+        validation       share of the training rows of each task and class to validate on, or bool [N] / row numbers
         task_order       "reversed", "shuffled" (by the seed) or a permutation of the tasks
         class_order      the same for the classes before an even deal
         task_names, task_modalities

@@ -1,0 +1,75 @@
+"""Sound as log-mel spectrograms: what the encoders of audio take."""
+
+from __future__ import annotations
+
+import math
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfast_mmcl._errors import InputError
+
+RATE = 16_000
+_WINDOW, _HOP, _BANDS, _LOWEST = 512, 256, 40, 1e-5
+
+
+def read_wav(path: Path) -> tuple[np.ndarray, int]:
+    """Samples float32 [N] in [−1, 1], the mean over channels, and their rate. Raises InputError for other files."""
+    from scipy.io import wavfile
+
+    try:
+        with warnings.catch_warnings():
+            # A file cut short is only warned about, and what is left of it would be taken for the whole.
+            warnings.simplefilter("error", wavfile.WavFileWarning)
+            rate, samples = wavfile.read(path)
+    except (ValueError, EOFError, struct.error, OSError, wavfile.WavFileWarning, UnboundLocalError) as error:
+        raise InputError(f"{path.name} is no whole WAV file ({error})") from error
+    if samples.size == 0 or rate < 1:
+        raise InputError(f"{path.name} holds no samples")
+    return as_wave(samples), int(rate)
+
+
+def as_wave(samples: np.ndarray) -> np.ndarray:
+    """Samples [N] or [N, channels] of any type as float32 [N], whole numbers scaled to [−1, 1]."""
+    wave = np.asarray(samples)
+    wave = wave.mean(1, dtype=np.float64) if wave.ndim == 2 else wave.astype(np.float64)
+    kind = np.asarray(samples).dtype
+    if kind == np.uint8:
+        wave = (wave - 128) / 128
+    elif kind.kind == "i":
+        wave = wave / -float(np.iinfo(kind).min)
+    return wave.astype(np.float32)
+
+
+def log_mel(wave: np.ndarray, rate: int, seconds: float) -> Tensor:
+    """log(mel · |STFT|²) as float32 [40, frames] of the first ``seconds``, silence behind a shorter wave.
+
+    At 16 kHz: Hann windows of 512 samples every 256, 40 triangular bands up to 8 kHz, energies of at least 1e-5.
+    Raises InputError for samples that are not finite.
+    """
+    from scipy.signal import resample_poly
+
+    if not np.isfinite(wave).all():
+        raise InputError("the samples are not finite")
+    wave = wave[: math.ceil(seconds * rate)]
+    if rate != RATE:
+        shared = math.gcd(rate, RATE)
+        wave = resample_poly(wave, RATE // shared, rate // shared).astype(np.float32)
+    length = max(_WINDOW, round(seconds * RATE))
+    x = torch.zeros(length)
+    x[: min(length, len(wave))] = torch.from_numpy(np.ascontiguousarray(wave[:length]))
+    spectrum = torch.stft(x, _WINDOW, _HOP, window=torch.hann_window(_WINDOW), return_complex=True)
+    return (mel_bands() @ spectrum.abs().square()).clamp(min=_LOWEST).log()
+
+
+def mel_bands() -> Tensor:
+    """float32 [40, 257]: triangles whose corners are equally far apart on the mel scale 2595·log10(1 + f/700)."""
+    top = 2595 * math.log10(1 + RATE / 2 / 700)
+    corner = 700 * (10 ** (torch.linspace(0, top, _BANDS + 2, dtype=torch.float64) / 2595) - 1)
+    frequency = torch.linspace(0, RATE / 2, _WINDOW // 2 + 1, dtype=torch.float64)
+    low, middle, high = corner[:-2, None], corner[1:-1, None], corner[2:, None]
+    return torch.minimum((frequency - low) / (middle - low), (high - frequency) / (high - middle)).clamp(min=0).float()

@@ -1,0 +1,185 @@
+"""Columns of a table as modalities: files read when needed, numbers and texts held in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl.data.files import ENDINGS, READERS, Shapes, as_numbers, kind_of_file
+
+KINDS = ("image", "audio", "array", "text", "number")
+
+
+@dataclass
+class Column:
+    """One modality of N rows: ``files`` [N] to be read, ``texts`` [N] to be encoded, or ``values`` [N, …] at hand.
+
+    present bool [N]: rows whose cell is not empty. where [N]: what sentences call a row.
+    """
+
+    name: str
+    kind: str
+    present: Tensor
+    where: Sequence[str]
+    files: list[Path | None] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    values: Tensor | None = None
+    shapes: Shapes = field(default_factory=Shapes)
+
+    def row(self, i: int) -> Tensor:
+        """Row i as it is kept: pictures as bytes. Raises InputError, which says the row, for a damaged file."""
+        if self.values is not None:
+            return self.values[i]
+        try:
+            return READERS[self.kind](self.files[i] or Path(), self.shapes)
+        except InputError as error:
+            raise InputError(
+                f"{self.where[i]}: {self.kind} {error}; replace the file or leave the cell empty."
+            ) from error
+
+    def like(self) -> Tensor:
+        """The first row that is present."""
+        return self.row(int(self.present.nonzero()[0]))
+
+    def stack(self) -> Tensor:
+        """All rows [N, …]; zeros where a cell is empty. Raises InputError for rows of two shapes."""
+        if self.values is not None:
+            return self.values
+        like = self.like()
+        out = torch.zeros((len(self.present), *like.shape), dtype=like.dtype)
+        for i in self.present.nonzero().flatten().tolist():
+            self.check(i, row := self.row(i), like)
+            out[i] = row
+        return out
+
+    def check(self, i: int, row: Tensor, like: Tensor) -> None:
+        """Raise InputError for a row of another shape or type than the first one."""
+        if row.shape != like.shape or row.dtype != like.dtype:
+            raise InputError(
+                f"{self.where[i]}: {self.name} is {row.dtype} of shape {tuple(row.shape)}, the first row's is "
+                f"{like.dtype} of shape {tuple(like.shape)}; give all rows one shape."
+            )
+
+    @property
+    def row_bytes(self) -> int:
+        like = self.like()
+        return like.numel() * like.element_size()
+
+
+def make_columns(cells: Mapping[str, list[Any]], where: Sequence[str], folder: Path, shapes: Shapes) -> list[Column]:
+    """The modalities that columns {header: cells [N]} hold.
+
+    A header "photo:image" names a modality and its kind; without a kind the cells tell it. Numbers in columns "imu.x",
+    "imu.y", … are one modality "imu". Raises InputError for cells that are not of their column's kind, files that do
+    not exist, columns that are empty, and modalities of one name.
+    """
+    columns: list[Column] = []
+    numbers: dict[str, dict[str, list[Any]]] = {}
+    for header, column in cells.items():
+        name, _, kind = header.partition(":")
+        name, kind = name.strip(), kind.strip() or guess_kind(column)
+        if kind not in KINDS:
+            raise unknown_name(f"kind of column {header!r}", kind, KINDS)
+        if all(cell is None for cell in column):
+            raise InputError(f"column {header!r} is empty in every row; fill it in or leave it out.")
+        if kind == "number":
+            stem = name.partition(".")[0]
+            numbers.setdefault(stem, {})[header] = column
+        elif kind == "text":
+            columns.append(_text_column(name, column, where))
+        else:
+            columns.append(_file_column(name, kind, column, where, folder, shapes))
+    columns += [_number_column(name, group, where) for name, group in numbers.items()]
+    names = [column.name for column in columns]
+    for name in names:
+        if not name or names.count(name) > 1:
+            raise InputError(f"two columns make one modality {name!r}; rename one of them.")
+    return columns
+
+
+def guess_kind(cells: Sequence[Any]) -> str:
+    """The kind that every cell fits: "image", "audio" or "array" by the ending, "number", else "text"."""
+    given = [cell for cell in cells if cell is not None]
+    kinds = {kind_of_file(cell) if isinstance(cell, str) else None for cell in given}
+    # One file name among the cells is enough: a column of texts that end like pictures is unlikely, a typo is not.
+    if kinds - {None}:
+        return next(kind for kind in ENDINGS if kind in kinds)
+    return "number" if given and all(_is_number(cell) for cell in given) else "text"
+
+
+def _is_number(cell: Any) -> bool:
+    if isinstance(cell, str):
+        try:
+            float(cell)
+        except ValueError:
+            return False
+    return True
+
+
+def _text_column(name: str, cells: Sequence[Any], where: Sequence[str]) -> Column:
+    for cell, place in zip(cells, where, strict=True):
+        if isinstance(cell, list):
+            raise InputError(f"{place}: {name!r} holds a list among texts; give text.")
+    present = torch.tensor([cell is not None for cell in cells])
+    return Column(name, "text", present, where, texts=["" if cell is None else str(cell) for cell in cells])
+
+
+def _file_column(
+    name: str, kind: str, cells: Sequence[Any], where: Sequence[str], folder: Path, shapes: Shapes
+) -> Column:
+    files: list[Path | None] = []
+    for cell, place in zip(cells, where, strict=True):
+        if cell is None:
+            files.append(None)
+            continue
+        if not isinstance(cell, str) or kind_of_file(cell) != kind:
+            raise InputError(
+                f"{place}: {name!r} is {cell!r}, other rows name {kind} files ({', '.join(ENDINGS[kind])}); give every "
+                f"row such a file, or say {name}:text in the header."
+            )
+        path = folder / cell
+        if not path.is_file():
+            raise InputError(f"{place}: {kind} file {cell} is not in {folder}; correct the path or give root=.")
+        files.append(path)
+    present = torch.tensor([file is not None for file in files])
+    return Column(name, kind, present, where, files=files, shapes=shapes)
+
+
+def _number_column(name: str, group: Mapping[str, list[Any]], where: Sequence[str]) -> Column:
+    rows, present = [], []
+    for i, place in enumerate(where):
+        cells = [column[i] for column in group.values()]
+        empty = [header for header, cell in zip(group, cells, strict=True) if cell is None]
+        if empty and len(empty) < len(cells):
+            raise InputError(
+                f"{place}: {empty[0]!r} is empty and other numbers of {name!r} are not; fill in all or none."
+            )
+        present.append(not empty)
+        rows.append(None if empty else _numbers(cells, group, place))
+    like = next(row for row in rows if row is not None)
+    column = Column(name, "number", torch.tensor(present), where)
+    for i, row in enumerate(rows):
+        if row is not None:
+            column.check(i, row, like)
+    column.values = torch.stack([torch.zeros_like(like) if row is None else row for row in rows])
+    return column
+
+
+def _numbers(cells: Sequence[Any], headers: Mapping[str, Any], where: str) -> Tensor:
+    """A row's numbers as float32: one cell with a list keeps the shape of the list, several cells make a vector."""
+    try:
+        if len(cells) == 1 and isinstance(cells[0], list):
+            return as_numbers(cells[0], "the list").to(torch.float32)
+        values = [float(cell) for cell in cells]
+    except (TypeError, ValueError, InputError) as error:
+        raise InputError(f"{where}: {next(iter(headers))!r} is no number or list of numbers ({error}).") from error
+    if not all(math.isfinite(value) for value in values):
+        raise InputError(f"{where}: {next(iter(headers))!r} is not finite; correct it or leave it empty.")
+    return torch.tensor(values, dtype=torch.float32)

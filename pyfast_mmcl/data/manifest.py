@@ -1,0 +1,226 @@
+"""Streams of a user's own examples: a table with a column per modality, or a folder of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.data import roles
+from pyfast_mmcl.data.columns import Column, make_columns
+from pyfast_mmcl.data.files import Shapes
+from pyfast_mmcl.data.images import pixels
+from pyfast_mmcl.data.records import TARGET, Records, RowRecords
+from pyfast_mmcl.data.scenario import Scenario, get_scenario
+from pyfast_mmcl.data.stream import Stream
+from pyfast_mmcl.data.table import Table, read_table
+from pyfast_mmcl.data.tokenize import TextEncoder, Tokenize
+
+_TASKS = 5
+_KEEP = 2**30
+
+
+def manifest_stream(
+    path: str | Path,
+    scenario: str | Scenario | None = None,
+    n_tasks: int | None = None,
+    *,
+    target: str | None = None,
+    task: str | None = None,
+    split: str | None = None,
+    root: str | Path | None = None,
+    image_size: int = 32,
+    audio_seconds: float = 1.0,
+    tokenize: Tokenize = "words",
+    length: int = 16,
+    keep: int = _KEEP,
+    seed: int = 0,
+    **dealing: Any,
+) -> Stream:
+    """The examples of a .csv, .tsv, .json or .jsonl file: one row each, one column per modality.
+
+    target     column of the class: a name or a whole number; found when called target, label, class or answer
+    task       column of the task or domain, found when called so. Without it the classes are dealt to ``n_tasks``
+               (default 5) tasks
+    split      column of train, validation or test, found when called split. Without it a fifth of the rows is tested on
+    scenario   None: "dil" where tasks share classes, else "cil". "gdil": the target is a text to be generated.
+               "mdtil": the modalities of a task are those that its rows have
+    root       folder of relative file names; default: that of the manifest
+    keep       bytes of files that are read once and kept; more are read anew for every batch
+    dealing    further arguments of ``Stream.from_dataset``: missing, long_tail, objective, validation, …
+
+    Every other column is a modality, of the kind its cells tell or its header names ("photo:image"): pictures become
+    [3, image_size, image_size] in [0, 1]; WAV files log-mel spectrograms [40, frames] of ``audio_seconds``; .npy files
+    and lists of numbers keep their shape, numbers in columns "imu.x", "imu.y", … are one vector "imu"; everything else
+    is text, ``length`` token ids of ``tokenize`` (``tokenize.TextEncoder``). An empty cell is a missing modality.
+
+    With ``objective="pairs"`` a target is not needed: rows with the same text belong together.
+
+    Raises InputError, which says the line, for anything that cannot be read.
+    """
+    table = read_table(path)
+    if root is not None:
+        table = Table(table.columns, table.where, Path(root))
+    shapes = Shapes(image_size, audio_seconds)
+    columns = {"target": target, "task": task, "split": split}
+    return table_stream(
+        table, scenario, n_tasks, columns, shapes, tokenize=tokenize, length=length, keep=keep, seed=seed, **dealing
+    )
+
+
+def table_stream(
+    table: Table,
+    scenario: str | Scenario | None,
+    n_tasks: int | None,
+    columns: Mapping[str, str | None],
+    shapes: Shapes,
+    *,
+    tokenize: Tokenize = "words",
+    length: int = 16,
+    keep: int = _KEEP,
+    seed: int = 0,
+    **dealing: Any,
+) -> Stream:
+    """The stream of a table; ``columns`` names those of target, task and split, None where they are to be found."""
+    role = {name: roles.find_column(name, given, list(table.columns)) for name, given in columns.items()}
+    cells = {name: (table.columns[c], table.where, c) for name, c in role.items() if c is not None}
+    modalities = make_columns(table.without(c for c in role.values() if c), table.where, table.folder, shapes)
+    if not modalities:
+        raise InputError("the table has no column of a modality; add one beside target, task and split.")
+    if "split" in cells:
+        chosen = roles.splits(*cells["split"])
+        dealing = {"test": chosen["test"], "validation": chosen["validation"], **dealing}
+    training = ~_tested(dealing, len(table))
+    generated = scenario is not None and get_scenario(scenario).labels == "generated"
+    answers = roles.words(*cells["target"]) if generated and "target" in cells else []
+    texts = [(column.texts, column.present) for column in modalities if column.kind == "text"]
+    encoder = TextEncoder(tokenize, _training_texts([*texts, *([(answers, training)] if answers else [])], training))
+    for column in modalities:
+        if column.kind == "text":
+            column.values = encoder.encode(column.texts, length)
+    if generated:
+        target, class_names = _answers(answers, encoder, list(table.columns))
+    else:
+        target, class_names = _classes(cells.get("target"), modalities, dealing.get("objective"), list(table.columns))
+    dealt = _dealt(scenario, n_tasks, target, class_names, cells.get("task"))
+    if dealt["scenario"].modalities == "per task" and "task_modalities" not in dealing:
+        dealt["task_modalities"] = _modalities_of_tasks(modalities, target, dealt)
+    return Stream.from_dataset(
+        _records(modalities, target, keep),
+        class_names=class_names,
+        vocabulary=encoder.vocabulary if texts or generated else None,
+        seed=seed,
+        **{**dealt, **dealing},
+    )
+
+
+def _tested(dealing: Mapping[str, Any], n: int) -> Tensor:
+    test = dealing.get("test")
+    return test if isinstance(test, Tensor) and test.dtype == torch.bool else torch.zeros(n, dtype=torch.bool)
+
+
+def _training_texts(columns: Sequence[tuple[list[str], Tensor]], training: Tensor) -> list[str]:
+    return [
+        text for texts, present in columns for text, p in zip(texts, (present & training).tolist(), strict=True) if p
+    ]
+
+
+def _classes(
+    target: tuple[Any, Any, str] | None, modalities: Sequence[Column], objective: Any, found: list[str]
+) -> tuple[Tensor, list[str] | None]:
+    """Classes [N] and their names; for pairs without a target, rows of the same text are one class."""
+    if target is None:
+        texts = next((column.texts for column in modalities if column.kind == "text"), None)
+        if objective != "pairs" or texts is None:
+            raise InputError(f"no column is called target, label, class or answer among {found}; name it with target=.")
+        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        return torch.tensor([place[text] for text in texts]), None
+    labels, names = roles.labels(*target)
+    if len(names) < 2:
+        raise InputError(f"column {target[2]!r} holds one class, {names[0]!r}; there is nothing to tell apart.")
+    return labels, names
+
+
+def _answers(answers: list[str], encoder: TextEncoder, found: list[str]) -> tuple[Tensor, list[str] | None]:
+    if not answers:
+        raise InputError(f"no column is called target, label, class or answer among {found}; name it with target=.")
+    ids = encoder.encode(answers, max(len(answer.split()) for answer in answers))
+    return ids, None if encoder.words is None else list(encoder.words)
+
+
+def _dealt(
+    scenario: str | Scenario | None,
+    n_tasks: int | None,
+    target: Tensor,
+    class_names: Sequence[str] | None,
+    task: tuple[Any, Any, str] | None,
+) -> dict[str, Any]:
+    """The arguments of ``Stream.from_dataset`` that say which row is in which task."""
+    if task is None:
+        chosen = get_scenario(scenario or "cil")
+        if chosen.labels != "disjoint":
+            raise InputError(f"scenario {chosen.name!r} needs a column task or domain; add one or name it with task=.")
+        n_classes = int(target.max()) + 1
+        return {"scenario": chosen, "n_tasks": min(_TASKS, max(1, n_classes // 2)) if n_tasks is None else n_tasks}
+    of_row, names = roles.tasks(*task)
+    if n_tasks is not None and n_tasks != len(names):
+        raise InputError(f"column {task[2]!r} has {len(names)} tasks, got n_tasks={n_tasks}; leave n_tasks out.")
+    shared = target.ndim == 1 and roles.share_classes(target, of_row)
+    chosen = get_scenario(scenario or ("dil" if shared else "cil"))
+    if chosen.labels != "disjoint":
+        return {"scenario": chosen, "domains": of_row, "task_names": names}
+    shown = class_names or [str(i) for i in range(int(target.max()) + 1)]
+    return {
+        "scenario": chosen,
+        "classes": roles.classes_of_tasks(target, of_row, shown, names),
+        "task_names": names,
+    }
+
+
+def _modalities_of_tasks(modalities: Sequence[Column], target: Tensor, dealt: Mapping[str, Any]) -> list[list[str]]:
+    """The modalities that some row of each task has."""
+    classes = dealt.get("classes")
+    if classes is None:
+        classes = [part.tolist() for part in torch.tensor_split(target.unique(), dealt["n_tasks"])]
+    rows = [torch.isin(target, torch.tensor(members)) for members in classes]
+    return [[column.name for column in modalities if bool((column.present & mine).any())] for mine in rows]
+
+
+def _records(modalities: Sequence[Column], target: Tensor, keep: int) -> Records | RowRecords:
+    """Rows in memory where they take at most ``keep`` bytes, else read when they are needed."""
+    from_files = [column for column in modalities if column.values is None]
+    if sum(column.row_bytes for column in from_files) * len(target) > keep:
+        return RowRecords(_Lazy(modalities, target), target=target, like=_Lazy(modalities, target).like())
+    prepare: dict[str, Callable[[Tensor], Tensor]] = {c.name: pixels for c in modalities if c.kind == "image"}
+    return Records(
+        {column.name: column.stack() for column in modalities},
+        target,
+        present={column.name: column.present for column in modalities},
+        prepare=prepare,
+    )
+
+
+class _Lazy:
+    """The rows of columns as an indexable dataset of modality dictionaries."""
+
+    def __init__(self, modalities: Sequence[Column], target: Tensor) -> None:
+        self._modalities, self._target = modalities, target
+
+    def __len__(self) -> int:
+        return len(self._target)
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        row = {c.name: _shown(c, c.row(i)) for c in self._modalities if bool(c.present[i])}
+        return {**row, TARGET: self._target[i]}
+
+    def like(self) -> dict[str, Tensor]:
+        """A row with every modality, as an example of shapes."""
+        return {c.name: _shown(c, c.like()) for c in self._modalities}
+
+
+def _shown(column: Column, row: Tensor) -> Tensor:
+    return pixels(row) if column.kind == "image" else row
