@@ -29,7 +29,7 @@ class Show:
     folder    name of the result folder; title: of its table; text and notes: its prose
     stream    function of (held_out, seed); held_out is "test" or "validation"
     methods   lines of the table (`shows_lines.LINES`)
-    capacity  rows of the memories; hyper: {recipe: arguments} of this stream
+    capacity  rows of the memories
     clip      whether everything starts from a pretrained CLIP; else from the small model of `train.default_model`
     model     function of the stream that makes the model; None: `train.default_model`
     """
@@ -46,7 +46,6 @@ class Show:
     seeds: tuple[int, ...] = FEWER
     columns: tuple[tuple[str, str, str], ...] = ACCURACY
     table: str = "Methods"
-    hyper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     clip: bool = False
     model: Callable[[Stream], nn.Module] | None = None

@@ -29,6 +29,7 @@ from benchmarks.methods.show import Show
 from benchmarks.methods.shows_lines import LINES, Line
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.train import History, run_continual
+from pyfast_mmcl.train.run import default_model
 
 SHOWS = {show.title: show for show in (*shows_streams.STREAMS, *shows_clip.STREAMS)}
 TUNING_SEED = 100
@@ -141,18 +142,22 @@ def measured(show: Show, name: str, seed: int, held_out: str, strength: float | 
 def train(show: Show, line: Line, seed: int, held_out: str, strength: float | None) -> History:
     """A line of the table on a stream, at one strength."""
     stream = show.stream(held_out, seed)
-    hyper = dict(line.fixed) | dict(show.hyper.get(line.recipe, ()))
+    hyper, lr = dict(line.fixed), show.lr
     if line.keeps:
         hyper["capacity"] = show.capacity
-    if strength is not None:
+    if strength is not None and line.strength == "lr":
+        lr = strength
+    elif strength is not None:
         hyper[line.strength] = strength
+    model = show.model(stream) if show.model else default_model(stream, seed=seed) if line.plain else None
     return run_continual(
         line.recipe,
         stream,
-        model=None if show.model is None else show.model(stream),
+        model=model,
         epochs=show.epochs,
         batch_size=show.batch_size,
-        lr=line.lr or show.lr,
+        optimizer=line.optimizer,
+        lr=lr,
         seed=seed,
         device="cpu",
         progress=False,

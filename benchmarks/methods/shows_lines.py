@@ -11,8 +11,10 @@ class Line:
     """A recipe as it stands in a table.
 
     keeps     whether it takes the memory of the show (``capacity``)
-    strength  the argument that is tuned over ``grid``; ``like``: the line whose tuned strength is taken over
-    fixed     further arguments; lr: a learning rate of its own, where its paper asks for another optimum
+    strength  the argument that is tuned over ``grid``, or "lr", the learning rate, where the weights that train are
+              others than those of the rest of the table; ``like``: the line whose tuned strength is taken over
+    fixed     further arguments
+    plain     whether a small classifier serves where the recipe asks for a CLIP and the show has none
     """
 
     recipe: str
@@ -21,12 +23,18 @@ class Line:
     grid: tuple[float, ...] = ()
     like: str = ""
     fixed: tuple[tuple[str, Any], ...] = ()
-    lr: float | None = None
+    optimizer: str = "adamw"
+    plain: bool = False
 
+
+# Adapters and prompts start from nothing, and their papers train them faster than CLIP's own weights.
+_RATES = (3e-4, 1e-3, 3e-3)
 
 LINES = {
     "finetune": Line("finetune"),
     "joint": Line("joint"),
+    "zero-shot": Line("frozen"),
+    "frozen, linear probe": Line("frozen", fixed=(("probe", "linear"),), plain=True),
     "er": Line("er", keeps=True),
     "derpp": Line("derpp", keeps=True),
     "icarl": Line("icarl", keeps=True),
@@ -37,5 +45,13 @@ LINES = {
     "relation_kd": Line("relation_kd", strength="lam", grid=(1.0, 10.0, 100.0)),
     "hat": Line("hat"),
     "progressive": Line("progressive"),
+    "wise_ft": Line("wise_ft"),
+    "zscl": Line("zscl"),
+    "mod_x": Line("mod_x"),
+    "dkr": Line("dkr"),
+    "kdr": Line("kdr", keeps=True),
+    "moe_adapters": Line("moe_adapters", strength="lr", grid=_RATES),
+    "s_liprompts": Line("s_liprompts", strength="lr", grid=_RATES),
+    "cpe_clip": Line("cpe_clip", strength="lr", grid=(3e-3, 3e-2, 3e-1), optimizer="sgd"),
     "mas": Line("mas", strength="lam", grid=(0.01, 0.1, 1.0)),
 }

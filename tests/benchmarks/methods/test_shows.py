@@ -55,7 +55,7 @@ def test_the_tables_name_what_there_is():
     assert {line.recipe for line in LINES.values()} <= set(known)
     for line in LINES.values():
         accepted = known[line.recipe].defaults
-        assert (not line.keeps or "capacity" in accepted) and (not line.strength or line.strength in accepted)
+        assert (not line.keeps or "capacity" in accepted) and line.strength in ("", "lr", *accepted)
         assert bool(line.strength) == bool(line.grid or line.like)
         assert {name for name, _ in line.fixed} <= set(accepted)
     assert len({show.folder for show in SHOWS.values()}) == len(SHOWS)
