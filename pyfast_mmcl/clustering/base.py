@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.clustering.inputs import Rows, read_rows
+from pyfast_mmcl.clustering.views import ViewScaling, is_views, join_views
 
 
 class Estimator(ClusterMixin, BaseEstimator):
@@ -20,11 +21,15 @@ class Estimator(ClusterMixin, BaseEstimator):
     A subclass stores its parameters in ``__init__`` and does nothing else there; ``fit(X, y=None)`` reads X through
     ``_read_fit``, sets attributes that end in ``_`` and returns ``self``; ``predict`` and ``transform`` read through
     ``_read_new``. ``labels_`` (and what ``predict`` returns) is int64 [N]. NumPy in gives NumPy out; a torch tensor in
-    gives tensors on its device. Precision: see :mod:`pyfast_mmcl.clustering.inputs`.
+    gives tensors on its device. Precision: see :mod:`pyfast_mmcl.clustering.inputs`. A dict or list of views is joined
+    to one table (``clustering.views``) by estimators that have no use of their own for views.
     """
+
+    _views: ViewScaling | None
 
     def _read_fit(self, X: Any) -> Rows:
         """X of ``fit``: checked; its number of features (with their names, for a data frame) and precision are kept."""
+        X = self._joined(X, reset=True)
         rows = read_rows(X)
         self._check_features(X, rows, reset=True)
         self._fit_dtype = rows.center_dtype
@@ -36,9 +41,23 @@ class Estimator(ClusterMixin, BaseEstimator):
         The precision must not be chosen anew: the answer for a row would depend on the rows beside it.
         """
         check_is_fitted(self)
+        X = self._joined(X, reset=False)
         rows = read_rows(X, dtype=self._fit_dtype)
         self._check_features(X, rows, reset=False)
         return rows
+
+    def _joined(self, X: Any, *, reset: bool) -> Any:
+        """X, or the views of X as one table, joined as in ``fit``."""
+        if not is_views(X):
+            if not reset and getattr(self, "_views", None) is not None:
+                raise InputError(f"expected the views {list(self._views.names)} as in fit, got a single table.")
+            self._views = None if reset else self._views
+            return X
+        if not reset and self._views is None:
+            raise InputError("expected a single table as in fit, got views.")
+        table, scaling = join_views(X, None if reset else self._views)
+        self._views = scaling
+        return table
 
     def _check_features(self, X: Any, rows: Rows, *, reset: bool) -> None:
         # scikit-learn compares names and numbers of features; of anything but a data frame it needs the shape alone.

@@ -153,6 +153,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
 
     def _samples(self, X: Any, *, reset: bool) -> Samples:
         how = self._training()
+        X = self._joined(X, reset=reset)
         on_gpu = isinstance(X, Tensor) and X.is_cuda and how.device is None
         device = X.device if on_gpu else choose_device(how.device)
         samples = read_samples(X, device, images=self.takes_images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -98,8 +98,6 @@ def read_samples(X: Any, device: torch.device, *, images: bool = False) -> Sampl
     """
     if issparse(X) and not images:
         return Samples(_sparse(X), device, numpy=True, home=torch.device("cpu"))
-    if isinstance(X, Mapping):
-        raise InputError("X is a dictionary of views, which this estimator does not take; pass one of them.")
     shape = tuple(getattr(X, "shape", ()))
     if images and (len(shape) != _IMAGE_DIMS or issparse(X)):
         raise InputError(
