@@ -26,7 +26,7 @@ class ViewScaling:
 def is_views(X: Any) -> bool:
     """Whether X is a dict of tables, or a list or tuple of two-dimensional ones (a list of lists is one table)."""
     if isinstance(X, Mapping):
-        return not hasattr(X, "columns")
+        return not hasattr(X, "columns") and not issparse(X)  # a data frame and a dok_array are one table
     tables = isinstance(X, list | tuple) and len(X) > 0
     return tables and all(len(getattr(view, "shape", ())) == 2 for view in X)
 
