@@ -12,6 +12,7 @@ from pyfast_mmcl.models import Growing
 from pyfast_mmcl.train.checkpoint import has_checkpoint
 from pyfast_mmcl.train.history import History
 from pyfast_mmcl.train.modes import rest, resting
+from pyfast_mmcl.train.teacher import remember_before_growth
 
 if TYPE_CHECKING:
     from pyfast_mmcl.train.learner import Learner
@@ -89,6 +90,7 @@ def _take_model(learner: Learner, state: dict[str, Any]) -> None:
     """The structure that the model had grown to, its weights, which of them are frozen, and its modes."""
     model = learner.model
     if isinstance(model, Growing):
+        remember_before_growth(model, state["parts"])
         model.restructure(state["structure"])
         model.to(learner.device)
     try:

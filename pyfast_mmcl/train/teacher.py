@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +14,22 @@ from torch import Tensor, nn
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Batch
 from pyfast_mmcl.models import Growing, Output
+
+# Models that a resumed run has grown, as they were before: the copy of an earlier task has less than they have now.
+_before_growth: weakref.WeakKeyDictionary[nn.Module, nn.Module] = weakref.WeakKeyDictionary()
+
+
+def remember_before_growth(model: nn.Module, parts: list[dict[str, Any]]) -> None:
+    """Keep ``model`` as it is for the teachers whose weights the states of ``parts`` hold, where there are any."""
+    if any("weights" in state and state.get("structure") is not None for state in _nested(parts)):
+        _before_growth[model] = copy.deepcopy(model)
+
+
+def _nested(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        yield from _nested(item)
 
 
 class Teacher:
@@ -38,7 +56,7 @@ class Teacher:
             return self._model
         if self._weights is None:
             raise InputError("teacher: there is none yet; it is the model of an earlier task.")
-        copied = copy.deepcopy(like)
+        copied = copy.deepcopy(_before_growth.get(like, like))
         if isinstance(copied, Growing):
             # New modules draw first weights, which the kept ones replace: the run's random numbers are not touched.
             with torch.random.fork_rng(devices=[]):

@@ -16,15 +16,35 @@ from pyfast_mmcl.train import Learner, Part, default_model, run_continual
 from pyfast_mmcl.train.checkpoint import load_checkpoint
 from pyfast_mmcl.train.parts import CrossEntropy
 from tests.check import assert_same_bits, raises_sentence
+from tests.train.growing import Columns, Grow, Taught
 
-EPOCHS, TASKS, METHODS = 2, 3, ("finetune", "er", "joint")
+EPOCHS, TASKS = 2, 3
+SMALL = {"hyper": {"capacity": 20}}
+# What is killed: methods of every family, a model that grows and is its own teacher, and every setting with a state.
+RUNS = {
+    "finetune": {},
+    "joint": {},
+    "er": SMALL,
+    "icarl": SMALL,
+    "derpp": SMALL,
+    "online_ewc": {},
+    "si": {},
+    "lwf": {},
+    "pairs": {"method": "er", "objective": "pairs", **SMALL},
+    "growing": {"method": lambda: [Taught(), Grow(), CrossEntropy()], "model": Columns},
+    "early stopping": {"method": "er", "patience": 1, "epochs": [4, 3, 2], "lr": 0.02, **SMALL},
+    "settings": {"method": "er", "schedule": "cosine", "warmup": 3, "accumulate": 2, "precision": "bf16", **SMALL},
+    "float16": {"method": "finetune", "precision": "fp16", "clip_norm": 1.0, "by_modality": True},
+}
 
 
-def make_stream(missing=0.3):
+def make_stream(missing=0.3, objective="classify"):
     g = torch.Generator().manual_seed(2)
-    target = torch.arange(360) % 6
-    columns = {"a": torch.randn(360, 6, generator=g) + target[:, None], "b": torch.randn(360, 1, 4, 4, generator=g)}
-    return Stream.from_dataset(Records(columns, target), n_tasks=TASKS, missing={"b": missing})
+    target = torch.arange(240) % 6
+    columns = {"a": torch.randn(240, 6, generator=g) + target[:, None], "b": torch.randn(240, 1, 4, 4, generator=g)}
+    return Stream.from_dataset(
+        Records(columns, target), n_tasks=TASKS, missing={"b": missing}, validation=0.2, objective=objective
+    )
 
 
 class Killed(BaseException):
@@ -65,36 +85,50 @@ STEP_HOOKS = ("extend", "edit_grads", "after_step")
 HOOKS = ("before_task", *STEP_HOOKS, "after_task")
 
 
-def learner(stream, method, folder=None, kill=None, **kwargs):
-    model = default_model(stream)
+def learner(stream, method, folder=None, kill=None, model=None, **kwargs):
+    model = default_model(stream, method if isinstance(method, str) else None) if model is None else model
     # Dropout, so that the random state of layers is part of what must come back.
-    model.fusion.linear = torch.nn.Sequential(torch.nn.Dropout(0.2), model.fusion.linear)
-    hyper = {"capacity": 40} if method == "er" else {}
-    settings = {"epochs": EPOCHS, "batch_size": 16, "device": "cpu", "progress": False, "hyper": hyper}
+    if hasattr(model, "fusion"):
+        model.fusion.linear = torch.nn.Sequential(torch.nn.Dropout(0.2), model.fusion.linear)
+    settings = {"epochs": EPOCHS, "batch_size": 16, "device": "cpu", "progress": False}
     made = Learner(model, method, **{**settings, **kwargs}, checkpoint_dir=folder)
     made.parts.append(kill or Kill("never", 0))
     return made
 
 
-@pytest.fixture(scope="module")
-def stream():
-    return make_stream()
+def run_of(name, streams, folder=None, kill=None, **kwargs):
+    """A learner of one of RUNS and its stream."""
+    chosen = {"method": name, "objective": "classify", **RUNS[name], **kwargs}
+    method, stream = chosen.pop("method"), streams[chosen.pop("objective")]
+    model = chosen.pop("model", lambda: None)()
+    return learner(stream, method() if callable(method) else method, folder, kill, model, **chosen), stream
 
 
 @pytest.fixture(scope="module")
-def whole(stream):
+def streams():
+    return {objective: make_stream(objective=objective) for objective in ("classify", "pairs")}
+
+
+@pytest.fixture(scope="module")
+def stream(streams):
+    return streams["classify"]
+
+
+@pytest.fixture(scope="module")
+def whole(streams):
     """The uninterrupted runs."""
     runs = {}
-    for method in METHODS:
-        runs[method] = learner(stream, method)
-        runs[method].fit(stream)
+    for name in RUNS:
+        runs[name], stream = run_of(name, streams)
+        runs[name].fit(stream)
     return runs
 
 
 def assert_same_run(ours, theirs):
     assert ours.history.accuracy == theirs.history.accuracy and ours.history.initial == theirs.history.initial
     assert ours.history.losses == theirs.history.losses and ours.history.kept_bytes == theirs.history.kept_bytes
-    assert ours.step == theirs.step
+    assert ours.step == theirs.step and ours.history.epochs == theirs.history.epochs
+    assert ours.history.by_modality == theirs.history.by_modality
     for (name, a), b in zip(ours.model.state_dict().items(), theirs.model.state_dict().values(), strict=True):
         assert name and a.isfinite().all()
         assert_same_bits(a, b)
@@ -104,45 +138,49 @@ def assert_same_run(ours, theirs):
             assert_same_bits(state[0][key][name], state[1][key][name])
 
 
-# Eight random places for each of three methods.
-PLACES = [(method, seed) for method in METHODS for seed in range(8)]
+# Five random places for each of the runs, two kills in each.
+PLACES = [(name, seed) for name in RUNS for seed in range(5)]
 
 
-@pytest.mark.parametrize(("method", "seed"), PLACES)
-def test_killed_anywhere_and_resumed_gives_the_same_bits(stream, whole, tmp_path, method, seed):
-    rng = random.Random(f"{method} {seed}")
+def test_there_are_places_enough():
+    assert len(PLACES) >= 50
+
+
+@pytest.mark.parametrize(("name", "seed"), PLACES)
+def test_killed_anywhere_and_resumed_gives_the_same_bits(streams, whole, tmp_path, name, seed):
+    rng = random.Random(f"{name} {seed}")
     every = rng.choice([1, 2, 5, None])
-    kills = sorted(rng.sample(range(whole[method].step), 2))
+    kills = sorted(rng.sample(range(whole[name].step), 2))
     for attempt, step in enumerate(kills):
         # The first kill is inside a step, so that there are steps left for the second, which may be anywhere.
         hook = rng.choice(HOOKS if attempt else STEP_HOOKS)
-        run = learner(stream, method, tmp_path, Kill(hook, step), checkpoint_every=every)
+        run, stream = run_of(name, streams, tmp_path, Kill(hook, step), checkpoint_every=every)
         with pytest.raises(Killed):
             run.fit(stream, resume=attempt > 0)
-    run = learner(stream, method, tmp_path, checkpoint_every=every)
+    run, stream = run_of(name, streams, tmp_path, checkpoint_every=every)
     run.fit(stream, resume=True)
-    assert_same_run(run, whole[method])
-    if method == "er":
-        ours, theirs = (made.parts[0].memory_.all() for made in (run, whole[method]))
-        assert_same_bits(ours.index, theirs.index)
-        assert all(torch.equal(ours.inputs[m], theirs.inputs[m]) for m in ours.inputs)
+    assert_same_run(run, whole[name])
+    memory, other = (getattr(made.parts[0], "memory_", None) for made in (run, whole[name]))
+    if memory is not None:
+        assert_same_bits(memory.all().index, other.all().index)
+        assert all(torch.equal(memory.all().inputs[m], other.all().inputs[m]) for m in other.all().inputs)
 
 
 def test_checkpointing_changes_nothing(stream, whole, tmp_path):
-    run = learner(stream, "er", tmp_path, checkpoint_every=3)
+    run = learner(stream, "er", tmp_path, checkpoint_every=3, **SMALL)
     run.fit(stream)
     assert_same_run(run, whole["er"])
 
 
 def test_a_finished_run_is_read_and_not_run_again(stream, whole, tmp_path):
-    learner(stream, "er", tmp_path).fit(stream)
-    again = learner(stream, "er", tmp_path, Kill("extend", 0))
+    learner(stream, "er", tmp_path, **SMALL).fit(stream)
+    again = learner(stream, "er", tmp_path, Kill("extend", 0), **SMALL)
     assert again.fit(stream, resume=True).accuracy == whole["er"].history.accuracy
     assert_same_bits(again.model.head.linear.weight, whole["er"].model.head.linear.weight)
 
 
 def test_resume_of_an_empty_folder_starts_afresh(stream, whole, tmp_path):
-    run = learner(stream, "er", tmp_path / "new")
+    run = learner(stream, "er", tmp_path / "new", **SMALL)
     run.fit(stream, resume=True)
     assert_same_run(run, whole["er"])
 
@@ -206,6 +244,12 @@ def test_an_earlier_run_is_never_overwritten(stream, tmp_path):
         ({"batch_size": 8}, "batch size is 16"),
         ({"lr": 0.5}, "optimizer is 'adamw lr 0.001'"),
         ({"clip_norm": 1.0}, "gradient clipping is None"),
+        ({"precision": "bf16"}, "precision is 'no'"),
+        ({"accumulate": 2}, "accumulation is 1"),
+        ({"schedule": "cosine"}, "schedule is 'constant'"),
+        ({"warmup": 0.1}, "warm-up is 0"),
+        ({"patience": 2}, "patience is None"),
+        ({"measure": "recall_at_1"}, "measure is None"),
     ],
 )
 def test_the_checkpoint_of_another_run_is_refused(stream, tmp_path, change, words):
@@ -263,3 +307,37 @@ def test_parts_without_a_recipe_resume_too(stream, tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, Kill("after_step", 20))
     assert_same_run(run(tmp_path, resume=True), run(None))
+
+
+def test_a_model_that_grows_needs_a_structure_to_be_resumed(stream, tmp_path):
+    class Silent(Columns):
+        structure = restructure = None
+
+    def run(kill=None):
+        made = Learner(
+            Silent(), [Grow(), CrossEntropy()], epochs=1, device="cpu", progress=False, checkpoint_dir=tmp_path
+        )
+        made.parts.append(kill or Kill("never", 0))
+        return made
+
+    with pytest.raises(Killed):
+        run(Kill("extend", 12)).fit(stream)
+    with raises_sentence(CheckpointError, "structure() and restructure()", "models.Growing"):
+        run().fit(stream, resume=True)
+
+
+def test_modules_at_rest_are_at_rest_after_a_resume(streams, tmp_path):
+    with pytest.raises(Killed):
+        run_of("growing", streams, tmp_path, Kill("extend", 16))[0].fit(streams["classify"])
+    seen = []
+
+    class Look(Kill):
+        def extend(self, learner, batch):
+            seen.append([column.training for column in learner.model.columns])
+            return batch
+
+    run, stream = run_of("growing", streams, tmp_path, Look("never", 0))
+    run.fit(stream, resume=True)
+    assert seen[0] == [False, True] and seen[-1] == [False, False, True]
+    assert run.history.trainable_parameters == [4 * 7 + 6 * 5 + 6, 5 * 7 + 6 * 6 + 6, 6 * 7 + 6 * 7 + 6]
+    assert run.history.parameters[-1] == sum(p.numel() for p in run.model.parameters())

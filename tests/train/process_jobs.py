@@ -1,0 +1,70 @@
+"""Runs of the learner that several processes take part in, started by ``accelerate launch`` and by the tests alike."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from pyfast_mmcl.data import Records, Stream
+from pyfast_mmcl.train import Learner, default_model
+
+# Methods of every kind of loss: per row, with a memory, over pairs, over weights, with a teacher, distilled logits.
+RUNS: dict[str, dict[str, Any]] = {
+    "finetune": {},
+    "er": {"hyper": {"capacity": 20}},
+    "kdr": {"hyper": {"capacity": 20}},
+    "online_ewc": {},
+    "derpp": {"hyper": {"capacity": 20}},
+    "si": {},
+    "agem": {"hyper": {"capacity": 20}},
+    "icarl": {"hyper": {"capacity": 20}},
+    "pairs": {"method": "er", "objective": "pairs"},
+    "parts": {"method": "er", "accumulate": 2, "clip_norm": 0.5, "schedule": "cosine", "warmup": 2},
+}
+
+
+def make_stream(objective: str = "classify") -> Stream:
+    """Three tasks of two classes, two modalities of which one is missing here and there; float64."""
+    g = torch.Generator().manual_seed(2)
+    target = torch.arange(150) % 6
+    a = torch.randn(150, 6, generator=g, dtype=torch.float64) + target[:, None]
+    b = torch.randn(150, 5, generator=g, dtype=torch.float64) - target[:, None]
+    return Stream.from_dataset(
+        Records({"a": a, "b": b}, target), n_tasks=3, missing={"b": 0.2}, validation=0.2, objective=objective
+    )
+
+
+def run(name: str, **settings: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Weights and history of one run in float64, with batches that no number of processes divides."""
+    chosen = {"method": name, "objective": "classify", **RUNS[name], **settings}
+    method, stream = chosen.pop("method"), make_stream(chosen.pop("objective"))
+    model = default_model(stream, method).double()
+    learner = Learner(
+        model, method, epochs=1, batch_size=15, optimizer="sgd", lr=0.02, progress=False, threads=None, **chosen
+    )
+    history = learner.fit(stream)
+    return torch.cat([p.detach().flatten() for p in model.parameters()]), history.to_dict()
+
+
+def main(folder: Path) -> None:
+    """Every run over all processes; each process writes what it has at the end."""
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    weights, histories = {}, {}
+    for name in RUNS:
+        where = folder / name if name == "er" else None
+        weights[name], histories[name] = run(name, accelerator=accelerator, checkpoint_dir=where)
+    rank = accelerator.process_index
+    save_file(weights, folder / f"weights-{rank}.safetensors")
+    (folder / f"histories-{rank}.json").write_text(json.dumps({"world": accelerator.num_processes, "runs": histories}))
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
