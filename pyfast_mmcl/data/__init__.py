@@ -6,6 +6,7 @@ from pyfast_mmcl.data.clip_text import clip_tokens
 from pyfast_mmcl.data.digits import digits_stream
 from pyfast_mmcl.data.emoji import emoji_stream
 from pyfast_mmcl.data.har import har_stream
+from pyfast_mmcl.data.hugging_face import hugging_face_stream
 from pyfast_mmcl.data.image_folder import image_folder_stream
 from pyfast_mmcl.data.loader import Loader
 from pyfast_mmcl.data.manifest import manifest_stream
@@ -38,6 +39,7 @@ __all__ = [
     "digits_stream",
     "emoji_stream",
     "har_stream",
+    "hugging_face_stream",
     "image_folder_stream",
     "manifest_stream",
     "omniglot_stream",

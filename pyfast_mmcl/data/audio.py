@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import warnings
@@ -13,11 +14,17 @@ from torch import Tensor
 
 from pyfast_mmcl._errors import InputError
 
+Source = Path | io.BytesIO
 RATE = 16_000
 _WINDOW, _HOP, _BANDS, _LOWEST = 512, 256, 40, 1e-5
 
 
-def read_wav(path: Path) -> tuple[np.ndarray, int]:
+def name_of(source: Source) -> str:
+    """What a sentence calls a file, or bytes that have no name."""
+    return source.name if isinstance(source, Path) else "the stored file"
+
+
+def read_wav(path: Source) -> tuple[np.ndarray, int]:
     """Samples float32 [N] in [−1, 1], the mean over channels, and their rate. Raises InputError for other files."""
     from scipy.io import wavfile
 
@@ -27,9 +34,9 @@ def read_wav(path: Path) -> tuple[np.ndarray, int]:
             warnings.simplefilter("error", wavfile.WavFileWarning)
             rate, samples = wavfile.read(path)
     except (ValueError, EOFError, struct.error, OSError, wavfile.WavFileWarning, UnboundLocalError) as error:
-        raise InputError(f"{path.name} is no whole WAV file ({error})") from error
+        raise InputError(f"{name_of(path)} is no whole WAV file ({error})") from error
     if samples.size == 0 or rate < 1:
-        raise InputError(f"{path.name} holds no samples")
+        raise InputError(f"{name_of(path)} holds no samples")
     return as_wave(samples), int(rate)
 
 

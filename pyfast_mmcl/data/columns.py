@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ KINDS = ("image", "audio", "array", "text", "number")
 
 @dataclass
 class Column:
-    """One modality of N rows: ``files`` [N] to be read, ``texts`` [N] to be encoded, or ``values`` [N, …] at hand.
+    """One modality of N rows: ``read(i)`` from a file, ``texts`` [N] to be encoded, or ``values`` [N, …] at hand.
 
     present bool [N]: rows whose cell is not empty. where [N]: what sentences call a row.
     """
@@ -28,17 +28,17 @@ class Column:
     kind: str
     present: Tensor
     where: Sequence[str]
-    files: list[Path | None] = field(default_factory=list)
+    read: Callable[[int], Tensor] | None = None
     texts: list[str] = field(default_factory=list)
     values: Tensor | None = None
-    shapes: Shapes = field(default_factory=Shapes)
 
     def row(self, i: int) -> Tensor:
         """Row i as it is kept: pictures as bytes. Raises InputError, which says the row, for a damaged file."""
         if self.values is not None:
             return self.values[i]
+        assert self.read is not None
         try:
-            return READERS[self.kind](self.files[i] or Path(), self.shapes)
+            return self.read(i)
         except InputError as error:
             raise InputError(
                 f"{self.where[i]}: {self.kind} {error}; replace the file or leave the cell empty."
@@ -93,10 +93,10 @@ def make_columns(cells: Mapping[str, list[Any]], where: Sequence[str], folder: P
             stem = name.partition(".")[0]
             numbers.setdefault(stem, {})[header] = column
         elif kind == "text":
-            columns.append(_text_column(name, column, where))
+            columns.append(text_column(name, column, where))
         else:
             columns.append(_file_column(name, kind, column, where, folder, shapes))
-    columns += [_number_column(name, group, where) for name, group in numbers.items()]
+    columns += [number_column(name, group, where) for name, group in numbers.items()]
     names = [column.name for column in columns]
     for name in names:
         if not name or names.count(name) > 1:
@@ -123,7 +123,7 @@ def _is_number(cell: Any) -> bool:
     return True
 
 
-def _text_column(name: str, cells: Sequence[Any], where: Sequence[str]) -> Column:
+def text_column(name: str, cells: Sequence[Any], where: Sequence[str]) -> Column:
     for cell, place in zip(cells, where, strict=True):
         if isinstance(cell, list):
             raise InputError(f"{place}: {name!r} holds a list among texts; give text.")
@@ -134,25 +134,24 @@ def _text_column(name: str, cells: Sequence[Any], where: Sequence[str]) -> Colum
 def _file_column(
     name: str, kind: str, cells: Sequence[Any], where: Sequence[str], folder: Path, shapes: Shapes
 ) -> Column:
-    files: list[Path | None] = []
+    files = []
     for cell, place in zip(cells, where, strict=True):
         if cell is None:
-            files.append(None)
+            files.append(folder)
             continue
         if not isinstance(cell, str) or kind_of_file(cell) != kind:
             raise InputError(
                 f"{place}: {name!r} is {cell!r}, other rows name {kind} files ({', '.join(ENDINGS[kind])}); give every "
                 f"row such a file, or say {name}:text in the header."
             )
-        path = folder / cell
-        if not path.is_file():
+        files.append(folder / cell)
+        if not files[-1].is_file():
             raise InputError(f"{place}: {kind} file {cell} is not in {folder}; correct the path or give root=.")
-        files.append(path)
-    present = torch.tensor([file is not None for file in files])
-    return Column(name, kind, present, where, files=files, shapes=shapes)
+    present = torch.tensor([cell is not None for cell in cells])
+    return Column(name, kind, present, where, read=lambda i: READERS[kind](files[i], shapes))
 
 
-def _number_column(name: str, group: Mapping[str, list[Any]], where: Sequence[str]) -> Column:
+def number_column(name: str, group: Mapping[str, list[Any]], where: Sequence[str]) -> Column:
     rows, present = [], []
     for i, place in enumerate(where):
         cells = [column[i] for column in group.values()]

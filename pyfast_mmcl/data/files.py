@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyfast_mmcl._errors import BackendError, InputError
-from pyfast_mmcl.data.audio import log_mel, read_wav
+from pyfast_mmcl.data.audio import Source, log_mel, name_of, read_wav
 from pyfast_mmcl.data.images import resized
 
 ENDINGS = {
@@ -38,17 +38,17 @@ class Shapes:
             raise InputError(f"audio_seconds: expected a number above 0 and up to 600, got {self.audio_seconds!r}.")
 
 
-def read_image(path: Path, shapes: Shapes) -> Tensor:
+def read_image(path: Source, shapes: Shapes) -> Tensor:
     """A picture file as uint8 [3, size, size], turned as its camera says, on white where it is transparent."""
     image = _pillow()
     try:
         with image.open(path) as file:
             return image_rows(file, shapes)
     except image.DecompressionBombError as error:
-        raise InputError(f"{path.name} has too many pixels ({error})") from error
+        raise InputError(f"{name_of(path)} has too many pixels ({error})") from error
     # Pillow lets the errors of its decoders through: SyntaxError and struct.error come from damaged PNG and TIFF.
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError) as error:
-        raise InputError(f"{path.name} is no readable picture ({error})") from error
+        raise InputError(f"{name_of(path)} is no readable picture ({error})") from error
 
 
 def image_rows(picture: Any, shapes: Shapes) -> Tensor:
@@ -67,22 +67,22 @@ def image_rows(picture: Any, shapes: Shapes) -> Tensor:
     return resized(pixels.permute(2, 0, 1).unsqueeze(0), shapes.image_size)[0]
 
 
-def read_audio(path: Path, shapes: Shapes) -> Tensor:
+def read_audio(path: Source, shapes: Shapes) -> Tensor:
     """A WAV file as a log-mel spectrogram [40, frames]."""
     wave, rate = read_wav(path)
     try:
         return log_mel(wave, rate, shapes.audio_seconds)
     except InputError as error:
-        raise InputError(f"{path.name}: {error}") from error
+        raise InputError(f"{name_of(path)}: {error}") from error
 
 
-def read_array(path: Path, shapes: Shapes) -> Tensor:
+def read_array(path: Source, shapes: Shapes) -> Tensor:
     """A .npy file of finite real numbers."""
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path.name} is no readable .npy file of plain numbers ({error})") from error
-    return as_numbers(values, path.name)
+        raise InputError(f"{name_of(path)} is no readable .npy file of plain numbers ({error})") from error
+    return as_numbers(values, name_of(path))
 
 
 def as_numbers(values: Any, name: str) -> Tensor:
@@ -95,7 +95,7 @@ def as_numbers(values: Any, name: str) -> Tensor:
     return torch.from_numpy(array.astype(np.int64 if array.dtype == np.int64 else np.float32))
 
 
-READERS: dict[str, Callable[[Path, Shapes], Tensor]] = {"image": read_image, "audio": read_audio, "array": read_array}
+READERS: dict[str, Callable[[Source, Shapes], Tensor]] = {"image": read_image, "audio": read_audio, "array": read_array}
 
 
 def kind_of_file(name: str) -> str | None:

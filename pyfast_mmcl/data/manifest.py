@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import InputError, unknown_name
 from pyfast_mmcl.data import roles
 from pyfast_mmcl.data.columns import Column, make_columns
 from pyfast_mmcl.data.files import Shapes
-from pyfast_mmcl.data.images import pixels
-from pyfast_mmcl.data.records import TARGET, Records, RowRecords
 from pyfast_mmcl.data.scenario import Scenario, get_scenario
 from pyfast_mmcl.data.stream import Stream
 from pyfast_mmcl.data.table import Table, read_table
+from pyfast_mmcl.data.table_records import TableRecords
 from pyfast_mmcl.data.tokenize import TextEncoder, Tokenize
 
+# Cells [N], what sentences call the rows [N], and the name of their column.
+Role = tuple[Sequence[Any], Sequence[str], str]
+
 _TASKS = 5
-_KEEP = 2**30
+KEEP = 2**30
+_NO_TARGET = "no column is called target, label, class or answer; name the one that is to be learnt with target=."
 
 
 def manifest_stream(
@@ -32,12 +35,13 @@ def manifest_stream(
     target: str | None = None,
     task: str | None = None,
     split: str | None = None,
+    modalities: Sequence[str] | None = None,
     root: str | Path | None = None,
     image_size: int = 32,
     audio_seconds: float = 1.0,
     tokenize: Tokenize = "words",
     length: int = 16,
-    keep: int = _KEEP,
+    keep: int = KEEP,
     seed: int = 0,
     **dealing: Any,
 ) -> Stream:
@@ -49,6 +53,7 @@ def manifest_stream(
     split      column of train, validation or test, found when called split. Without it a fifth of the rows is tested on
     scenario   None: "dil" where tasks share classes, else "cil". "gdil": the target is a text to be generated.
                "mdtil": the modalities of a task are those that its rows have
+    modalities columns to use, default: all that are neither target, task nor split
     root       folder of relative file names; default: that of the manifest
     keep       bytes of files that are read once and kept; more are read anew for every batch
     dealing    further arguments of ``Stream.from_dataset``: missing, long_tail, objective, validation, …
@@ -56,7 +61,8 @@ def manifest_stream(
     Every other column is a modality, of the kind its cells tell or its header names ("photo:image"): pictures become
     [3, image_size, image_size] in [0, 1]; WAV files log-mel spectrograms [40, frames] of ``audio_seconds``; .npy files
     and lists of numbers keep their shape, numbers in columns "imu.x", "imu.y", … are one vector "imu"; everything else
-    is text, ``length`` token ids of ``tokenize`` (``tokenize.TextEncoder``). An empty cell is a missing modality.
+    is text, ``length`` token ids of ``tokenize`` (``tokenize.TextEncoder``). Sound, arrays and numbers have mean 0 and
+    standard deviation 1 over the rows trained on (``TableRecords.set_units``). An empty cell is a missing modality.
 
     With ``objective="pairs"`` a target is not needed: rows with the same text belong together.
 
@@ -67,9 +73,8 @@ def manifest_stream(
         table = Table(table.columns, table.where, Path(root))
     shapes = Shapes(image_size, audio_seconds)
     columns = {"target": target, "task": task, "split": split}
-    return table_stream(
-        table, scenario, n_tasks, columns, shapes, tokenize=tokenize, length=length, keep=keep, seed=seed, **dealing
-    )
+    options = {"tokenize": tokenize, "length": length, "keep": keep, "seed": seed, **dealing}
+    return table_stream(table, scenario, n_tasks, columns, shapes, modalities=modalities, **options)
 
 
 def table_stream(
@@ -79,22 +84,52 @@ def table_stream(
     columns: Mapping[str, str | None],
     shapes: Shapes,
     *,
-    tokenize: Tokenize = "words",
-    length: int = 16,
-    keep: int = _KEEP,
-    seed: int = 0,
-    **dealing: Any,
+    modalities: Sequence[str] | None = None,
+    **options: Any,
 ) -> Stream:
     """The stream of a table; ``columns`` names those of target, task and split, None where they are to be found."""
     role = {name: roles.find_column(name, given, list(table.columns)) for name, given in columns.items()}
     cells = {name: (table.columns[c], table.where, c) for name, c in role.items() if c is not None}
-    modalities = make_columns(table.without(c for c in role.values() if c), table.where, table.folder, shapes)
-    if not modalities:
+    left = choose(table.without(c for c in role.values() if c), modalities)
+    if not left:
         raise InputError("the table has no column of a modality; add one beside target, task and split.")
+    return columns_stream(make_columns(left, table.where, table.folder, shapes), cells, scenario, n_tasks, **options)
+
+
+def choose(columns: dict[str, Any], modalities: Sequence[str] | None) -> dict[str, Any]:
+    """The columns that ``modalities`` names, with or without their kind; all where it is None."""
+    if modalities is None:
+        return columns
+    wanted = [modalities] if isinstance(modalities, str) else list(modalities)
+    named = {header.partition(":")[0].strip(): header for header in columns}
+    for name in wanted:
+        if name not in columns and name not in named:
+            raise unknown_name("column for modalities=", name, [*columns, *named])
+    return {header: columns[header] for header in (name if name in columns else named[name] for name in wanted)}
+
+
+def columns_stream(
+    modalities: Sequence[Column],
+    cells: Mapping[str, Role],
+    scenario: str | Scenario | None,
+    n_tasks: int | None,
+    *,
+    class_names: Sequence[str] | None = None,
+    tokenize: Tokenize = "words",
+    length: int = 16,
+    keep: int = KEEP,
+    seed: int = 0,
+    **dealing: Any,
+) -> Stream:
+    """The stream of columns and the cells of "target", "task" and "split", as many of them as there are.
+
+    class_names: of targets that are class numbers already.
+    """
+    n = len(modalities[0].present)
     if "split" in cells:
         chosen = roles.splits(*cells["split"])
         dealing = {"test": chosen["test"], "validation": chosen["validation"], **dealing}
-    training = ~_tested(dealing, len(table))
+    training = ~_tested(dealing, n)
     generated = scenario is not None and get_scenario(scenario).labels == "generated"
     answers = roles.words(*cells["target"]) if generated and "target" in cells else []
     texts = [(column.texts, column.present) for column in modalities if column.kind == "text"]
@@ -103,19 +138,24 @@ def table_stream(
         if column.kind == "text":
             column.values = encoder.encode(column.texts, length)
     if generated:
-        target, class_names = _answers(answers, encoder, list(table.columns))
+        target, class_names = _answers(answers, encoder)
+    elif class_names is not None:
+        target = torch.tensor(roles.numbers(*cells["target"], len(class_names)))
     else:
-        target, class_names = _classes(cells.get("target"), modalities, dealing.get("objective"), list(table.columns))
+        target, class_names = _classes(cells.get("target"), modalities, dealing.get("objective"))
     dealt = _dealt(scenario, n_tasks, target, class_names, cells.get("task"))
     if dealt["scenario"].modalities == "per task" and "task_modalities" not in dealing:
         dealt["task_modalities"] = _modalities_of_tasks(modalities, target, dealt)
-    return Stream.from_dataset(
-        _records(modalities, target, keep),
+    rows = TableRecords(modalities, target, keep)
+    stream = Stream.from_dataset(
+        rows.records,
         class_names=class_names,
         vocabulary=encoder.vocabulary if texts or generated else None,
         seed=seed,
         **{**dealt, **dealing},
     )
+    rows.set_units(torch.cat([stream.rows(t) for t in range(stream.n_tasks)]).sort().values)
+    return stream
 
 
 def _tested(dealing: Mapping[str, Any], n: int) -> Tensor:
@@ -129,14 +169,12 @@ def _training_texts(columns: Sequence[tuple[list[str], Tensor]], training: Tenso
     ]
 
 
-def _classes(
-    target: tuple[Any, Any, str] | None, modalities: Sequence[Column], objective: Any, found: list[str]
-) -> tuple[Tensor, list[str] | None]:
+def _classes(target: Role | None, modalities: Sequence[Column], objective: Any) -> tuple[Tensor, list[str] | None]:
     """Classes [N] and their names; for pairs without a target, rows of the same text are one class."""
     if target is None:
         texts = next((column.texts for column in modalities if column.kind == "text"), None)
         if objective != "pairs" or texts is None:
-            raise InputError(f"no column is called target, label, class or answer among {found}; name it with target=.")
+            raise InputError(_NO_TARGET)
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         return torch.tensor([place[text] for text in texts]), None
     labels, names = roles.labels(*target)
@@ -145,9 +183,9 @@ def _classes(
     return labels, names
 
 
-def _answers(answers: list[str], encoder: TextEncoder, found: list[str]) -> tuple[Tensor, list[str] | None]:
+def _answers(answers: list[str], encoder: TextEncoder) -> tuple[Tensor, list[str] | None]:
     if not answers:
-        raise InputError(f"no column is called target, label, class or answer among {found}; name it with target=.")
+        raise InputError(_NO_TARGET)
     ids = encoder.encode(answers, max(len(answer.split()) for answer in answers))
     return ids, None if encoder.words is None else list(encoder.words)
 
@@ -157,7 +195,7 @@ def _dealt(
     n_tasks: int | None,
     target: Tensor,
     class_names: Sequence[str] | None,
-    task: tuple[Any, Any, str] | None,
+    task: Role | None,
 ) -> dict[str, Any]:
     """The arguments of ``Stream.from_dataset`` that say which row is in which task."""
     if task is None:
@@ -188,39 +226,3 @@ def _modalities_of_tasks(modalities: Sequence[Column], target: Tensor, dealt: Ma
         classes = [part.tolist() for part in torch.tensor_split(target.unique(), dealt["n_tasks"])]
     rows = [torch.isin(target, torch.tensor(members)) for members in classes]
     return [[column.name for column in modalities if bool((column.present & mine).any())] for mine in rows]
-
-
-def _records(modalities: Sequence[Column], target: Tensor, keep: int) -> Records | RowRecords:
-    """Rows in memory where they take at most ``keep`` bytes, else read when they are needed."""
-    from_files = [column for column in modalities if column.values is None]
-    if sum(column.row_bytes for column in from_files) * len(target) > keep:
-        return RowRecords(_Lazy(modalities, target), target=target, like=_Lazy(modalities, target).like())
-    prepare: dict[str, Callable[[Tensor], Tensor]] = {c.name: pixels for c in modalities if c.kind == "image"}
-    return Records(
-        {column.name: column.stack() for column in modalities},
-        target,
-        present={column.name: column.present for column in modalities},
-        prepare=prepare,
-    )
-
-
-class _Lazy:
-    """The rows of columns as an indexable dataset of modality dictionaries."""
-
-    def __init__(self, modalities: Sequence[Column], target: Tensor) -> None:
-        self._modalities, self._target = modalities, target
-
-    def __len__(self) -> int:
-        return len(self._target)
-
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
-        row = {c.name: _shown(c, c.row(i)) for c in self._modalities if bool(c.present[i])}
-        return {**row, TARGET: self._target[i]}
-
-    def like(self) -> dict[str, Tensor]:
-        """A row with every modality, as an example of shapes."""
-        return {c.name: _shown(c, c.like()) for c in self._modalities}
-
-
-def _shown(column: Column, row: Tensor) -> Tensor:
-    return pixels(row) if column.kind == "image" else row

@@ -47,6 +47,14 @@ def labels(cells: Sequence[Any], where: Sequence[str], name: str) -> tuple[Tenso
     return torch.tensor([place_of[text] for text in texts]), found
 
 
+def numbers(cells: Sequence[Any], where: Sequence[str], name: str, n_classes: int) -> list[int]:
+    """Class numbers as they are; every one below ``n_classes``."""
+    for cell, place in zip(cells, where, strict=True):
+        if not isinstance(cell, int) or not 0 <= cell < n_classes:
+            raise InputError(f"{place}: {name} is {cell!r}, expected a class from 0 to {n_classes - 1}; drop the row.")
+    return list(cells)
+
+
 def words(cells: Sequence[Any], where: Sequence[str], name: str) -> list[str]:
     """The text of every cell; none may be empty."""
     return [_word(cell, place, name) for cell, place in zip(cells, where, strict=True)]
