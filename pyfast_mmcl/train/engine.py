@@ -16,6 +16,7 @@ from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from pyfast_mmcl.train.isolate import isolated, seed_torch
 from pyfast_mmcl.train.phases import Phase, Player, Step
+from pyfast_mmcl.train.processes import Processes
 from pyfast_mmcl.train.progress import ProgressBar
 from pyfast_mmcl.train.terms import NonFiniteError, add_terms, bad_term, means
 
@@ -75,7 +76,7 @@ class Engine:
             raise unknown_name("precision", precision, _PRECISIONS)
         self.network = network.to(device)
         self.seed, self.device, self.threads = seed, device, threads
-        self.accelerator = accelerator
+        self._processes = Processes(accelerator)
         self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
         self.checkpoint_every = None if checkpoint_every is None else whole_number("checkpoint_every", checkpoint_every)
         self.progress = progress
@@ -166,7 +167,7 @@ class Engine:
             self._stop_if(bad_term(named))
         optimizer.zero_grad(set_to_none=True)
         total.backward()
-        self._average(player)
+        self._processes.average_gradients(player.parameters)
         if player.clip_norm is not None:
             nn.utils.clip_grad_norm_(player.parameters, player.clip_norm)
         if player.schedule is not None:
@@ -177,16 +178,11 @@ class Engine:
 
     def _share(self, rows: Tensor) -> tuple[Tensor, float]:
         """This process's part of ``rows``, and the weight that makes the average of all the mean over all rows."""
-        if self.accelerator is None or self.accelerator.num_processes == 1:
+        world = self._processes.world
+        if world == 1:
             return rows, 1.0
-        mine = rows.tensor_split(self.accelerator.num_processes)[self.accelerator.process_index]
-        return mine, len(mine) * self.accelerator.num_processes / len(rows)
-
-    def _average(self, player: Player) -> None:
-        if self.accelerator is None or self.accelerator.num_processes == 1:
-            return
-        for p in player.parameters:
-            p.grad = self.accelerator.reduce(torch.zeros_like(p) if p.grad is None else p.grad, "mean")
+        mine = rows.tensor_split(world)[self._processes.rank]
+        return mine, len(mine) * world / len(rows)
 
     def _stop_if(self, what: str | None) -> None:
         if what is not None:
@@ -222,7 +218,7 @@ class Engine:
         return torch.Generator().manual_seed(fold_seed(self.seed, self._at.phase, epoch))
 
     def _save(self) -> None:
-        if self.checkpoint_dir is None or (self.accelerator is not None and not self.accelerator.is_main_process):
+        if self.checkpoint_dir is None or not self._processes.main:
             return
         state = {
             "training": self.identity,
