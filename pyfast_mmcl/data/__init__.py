@@ -13,6 +13,7 @@ from pyfast_mmcl.data.manifest import manifest_stream
 from pyfast_mmcl.data.omniglot import omniglot_stream
 from pyfast_mmcl.data.pacs import pacs_stream
 from pyfast_mmcl.data.permuted_mnist import permuted_mnist_stream
+from pyfast_mmcl.data.questions import questions_stream
 from pyfast_mmcl.data.records import Records, RowRecords
 from pyfast_mmcl.data.scenario import SCENARIOS, Scenario, get_scenario
 from pyfast_mmcl.data.small_mtil import small_mtil_stream
@@ -45,6 +46,7 @@ __all__ = [
     "omniglot_stream",
     "pacs_stream",
     "permuted_mnist_stream",
+    "questions_stream",
     "small_mtil_stream",
     "split_mnist_stream",
     "spoken_digits_stream",

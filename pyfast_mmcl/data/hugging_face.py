@@ -84,7 +84,7 @@ def _parts(dataset: Any) -> dict[str, Any]:
     """The dataset by split; a single one is all "train" and split later."""
     parts = dict(dataset) if isinstance(dataset, Mapping) else {"train": dataset}
     for split, part in parts.items():
-        if not all(hasattr(part, name) for name in ("features", "__len__", "__getitem__", "cast_column")):
+        if not all(hasattr(part, name) for name in ("features", "__len__", "__getitem__", "select_columns")):
             raise InputError(
                 f"dataset: expected a datasets.Dataset with rows to index, got {type(part).__name__} for {split!r}; "
                 f"load it without streaming."
@@ -118,7 +118,7 @@ def _column(parts: Mapping[str, Any], name: str, feature: Any, where: Sequence[s
         texts = any(isinstance(cell, str) for cell in cells)
         return text_column(name, cells, where) if texts else number_column(name, {name: cells}, where)
     # Not decoded by datasets: a damaged file is then found here, where its row is known.
-    stored = [part.cast_column(name, type(feature)(decode=False)) for part in parts.values()]
+    stored = [part.select_columns([name]).cast_column(name, type(feature)(decode=False)) for part in parts.values()]
     present = torch.tensor([cell is not None for part in stored for cell in part[name]])
     if not bool(present.any()):
         raise InputError(f"column {name!r} is empty in every row; leave it out with modalities=.")

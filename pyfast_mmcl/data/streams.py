@@ -12,6 +12,7 @@ from pyfast_mmcl.data.har import har_stream
 from pyfast_mmcl.data.omniglot import omniglot_stream
 from pyfast_mmcl.data.pacs import pacs_stream
 from pyfast_mmcl.data.permuted_mnist import permuted_mnist_stream
+from pyfast_mmcl.data.questions import questions_stream
 from pyfast_mmcl.data.small_mtil import small_mtil_stream
 from pyfast_mmcl.data.split_mnist import split_mnist_stream
 from pyfast_mmcl.data.spoken_digits import spoken_digits_stream
@@ -29,6 +30,7 @@ STREAMS: dict[str, Callable[..., Stream]] = {
     "emoji": emoji_stream,
     "clinc150": clinc150_stream,
     "small_mtil": small_mtil_stream,
+    "questions": questions_stream,
 }
 
 
