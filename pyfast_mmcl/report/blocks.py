@@ -16,7 +16,7 @@ from .pooled import Pool
 
 _DIFFERENCES = ("last_accuracy", "average_incremental_accuracy", "forgetting")
 _MATRICES = (
-    "Accuracy (%) on each task (columns) after learning each task (rows), mean over seeds. The framed cell is what was "
+    "Accuracy (%) on each task (columns) after learning each task (rows){}. The framed cell is what was "
     "just learnt; below it stands what is left of it later; cells in italics are tasks ahead."
 )
 
@@ -29,7 +29,7 @@ def stream_blocks(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> lis
         measures_table(group),
         _differences(group),
         "<h3>Accuracy matrices</h3>" if several else "",
-        html.paragraph(_MATRICES),
+        html.paragraph(_MATRICES.format(", mean over seeds" if _seeds(group) else "")),
         f'<div class="heats">{"".join(_map(pool) for pool in group)}</div>',
         modalities(group),
         "<h3>Task by task</h3>" if several else "",
@@ -83,6 +83,11 @@ def definitions() -> str:
     return html.paragraph(words) + html.table(names, rows, left=(1, 2, 3))
 
 
+def _seeds(group: Sequence[Pool]) -> bool:
+    """Whether anything was run with several seeds."""
+    return any(len(pool.runs) > 1 for pool in group)
+
+
 def _map(pool: Pool) -> str:
     return heat_map(pool.label, pool.mean_matrix, sd=pool.sd_matrix, names=pool.tasks)
 
@@ -102,6 +107,7 @@ def _differences(group: Sequence[Pool]) -> str:
 
 
 def _curves(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> list[str]:
+    bands = "; bands are ± one standard deviation over seeds" if _seeds(group) else ""
     accuracy = {pool.label: pool.accuracy_line() for pool in group}
     blocks = [
         figure(
@@ -113,7 +119,7 @@ def _curves(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> list[str]
                 alt=_spoken("Accuracy", accuracy),
                 top=100,
             ),
-            "Mean accuracy over the tasks seen so far; bands are ± one standard deviation over seeds.",
+            f"Mean accuracy over the tasks seen so far{bands}.",
         )
     ]
     forgotten = {pool.label: pool.forgetting_line() for pool in group}
@@ -121,7 +127,7 @@ def _curves(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> list[str]
         drawing = chart.lines(
             forgotten, looks, x="tasks learnt", y="forgetting (points)", alt=_spoken("Forgetting", forgotten)
         )
-        caption = "Forgetting (Chaudhry et al. 2018) of the tasks learnt so far: best accuracy before minus now."
+        caption = f"Forgetting (Chaudhry et al. 2018): best accuracy before minus now, mean over earlier tasks{bands}."
         blocks.append(figure(drawing, caption))
     return blocks
 
@@ -145,9 +151,10 @@ def _cost_charts(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> list
 def _cost_table(group: Sequence[Pool]) -> str:
     shown = [cost for cost in COSTS if any(pool.cost(cost.amount) for pool in group)]
     rows = [[pool.label, *(_cost_cell(pool, cost) for cost in shown)] for pool in group]
+    over = ", mean ± sd over seeds" if _seeds(group) else ""
     caption = (
-        "What a run takes, mean ± sd over seeds. Times compare on one idle machine only; the data that joint sees "
-        "again does not count as kept."
+        f"What a run takes{over}. Times compare on one idle machine only; the data that joint sees again does not "
+        "count as kept."
     )
     return html.table(("method", *(cost.title for cost in shown)), rows, caption=caption)
 

@@ -82,7 +82,7 @@ def show(value: object) -> str:
     """A setting as people write it."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {show(item)}" for key, item in value.items())
-    return ", ".join(map(show, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(show, value)) if isinstance(value, list | tuple) else "none" if value is None else str(value)
 
 
 def _folders(place: Path) -> Iterable[Path]:

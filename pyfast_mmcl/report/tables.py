@@ -59,7 +59,7 @@ def accuracy_matrix(matrix: np.ndarray, title: str) -> Table:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as per cent, or a dash where it is undefined."""
-    return "–" if value is None or np.isnan(value) else f"{100 * value:.{digits}f} %"
+    return "–" if value is None or np.isnan(value) else f"{100 * value:.{digits}f} %".replace("-", "−")
 
 
 def milliseconds(seconds: float) -> str:
