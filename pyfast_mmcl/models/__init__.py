@@ -2,6 +2,8 @@
 
 from pyfast_mmcl.models.classifier import MultimodalClassifier
 from pyfast_mmcl.models.columns import ProgressiveColumns
+from pyfast_mmcl.models.clip import ClipModel
+from pyfast_mmcl.models.clip_load import load_clip
 from pyfast_mmcl.models.dual_encoder import DualEncoder
 from pyfast_mmcl.models.encoders import ImageEncoder, TextEncoder, VectorEncoder, encoder_for, encoders_for
 from pyfast_mmcl.models.encoders_signals import SeriesEncoder, SpectrogramEncoder
@@ -19,6 +21,7 @@ from pyfast_mmcl.models.token_classifier import TokenClassifier
 __all__ = [
     "AttentionFusion",
     "ClassifierHead",
+    "ClipModel",
     "ConcatFusion",
     "ConfidenceFusion",
     "DualEncoder",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyfast_mmcl._errors import InputError, unknown_name
-from pyfast_mmcl.models.attach import ATTACHMENTS
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.models.attach import attach
 from pyfast_mmcl.models.clip_inputs import ImageInput, fit_tokens
 from pyfast_mmcl.models.output import Output
 from pyfast_mmcl.models.protocols import Growing
@@ -134,11 +133,11 @@ class ClipModel(nn.Module):
     def image_features(self, x: Tensor) -> Tensor:
         """Unit embeddings [B, D] of images [B, 1 or 3, H, W], floats in [0, 1] or bytes."""
         dtype = next(self.clip.visual.parameters()).dtype
-        return F.normalize(self.clip.encode_image(self.prepare(x).to(dtype)), dim=-1)
+        return _unit(self.clip.encode_image, self.prepare(x).to(dtype))
 
     def text_features(self, tokens: Tensor) -> Tensor:
         """Unit embeddings [N, D] of token ids [N, S]."""
-        return F.normalize(self.clip.encode_text(fit_tokens(tokens, self.context_length, self.end)), dim=-1)
+        return _unit(self.clip.encode_text, fit_tokens(tokens, self.context_length, self.end))
 
     def class_features(self, classes: Tensor | None = None) -> Tensor:
         """Unit embeddings [C, D] of the classes, or of those numbered ``classes``.
@@ -170,10 +169,7 @@ class ClipModel(nn.Module):
         itself beyond its weights in an attribute ``setting`` (a task it is switched to) is heeded when class features
         are kept. Raises UnknownNameError for an unknown kind, InputError for towers that it does not fit.
         """
-        if kind not in ATTACHMENTS:
-            raise unknown_name("attachment", kind, ATTACHMENTS)
-        where, name = ATTACHMENTS[kind].split(":")
-        module = getattr(import_module(where), name)(self.clip, **config)
+        module = attach(self.clip, kind, **config)
         own = {id(p) for p in self.clip.parameters()}
         if any(id(p) not in own for p in module.parameters()):
             # What no tower holds is held here, so that optimizers and checkpoints find it.
@@ -254,6 +250,12 @@ class ClipModel(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}  # a copy has weights of its own
+
+
+def _unit(encode: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Unit embeddings of rows. open_clip's towers do not take a batch of no rows, so they are given one."""
+    found = encode(rows if len(rows) else rows.new_zeros(1, *rows.shape[1:]))
+    return F.normalize(found[: len(rows)], dim=-1)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -90,6 +91,7 @@ def tiny_clip_config(
     }
 
 
+@lru_cache(maxsize=8)
 def clip_tokenizer(context_length: int = 16) -> Any:
     """CLIP's tokenizer: ``texts → ids int64 [N, context_length]``, longer texts cut.
 
