@@ -135,7 +135,7 @@ class MoEAdapters(Routed):
         for block in self.every_block():
             block.add_router()
         self.switch(self.n_ways - 1)
-        return self.setting
+        return self.n_ways - 1
 
     def freeze_most_used(self, n: int) -> None:
         """Freeze in every block the ``n`` experts that most rows chose since the last way was added."""

@@ -65,7 +65,7 @@ class Prompts(Routed):
                 coupling.bias.zero_()
         self.sets.append(PromptSet(drawn, coupling).to(self.sample))
         self.switch(self.n_ways - 1)
-        return self.setting
+        return self.n_ways - 1
 
     def tokens_of(self, tower: str, x: Tensor) -> Tensor | None:
         """Prompts [B or 1, L, P, D] of the rows x [B, …] that enter ``tower``; None when they take none."""

@@ -47,7 +47,8 @@ class Routed(nn.Module):
 
     @property
     def setting(self) -> int:
-        return self.route.setting
+        """The way of all rows now: what ``switch`` chose, or the one way given within ``rows``."""
+        return self.route.given if isinstance(self.route.given, int) else self.route.setting
 
     @property
     def n_ways(self) -> int:
@@ -73,7 +74,7 @@ class Routed(nn.Module):
 
     def structure(self) -> dict[str, int]:
         """Number of ways and the setting, for a checkpoint."""
-        return {"ways": self.n_ways, "setting": self.setting}
+        return {"ways": self.n_ways, "setting": self.route.setting}
 
     def restructure(self, structure: Any) -> None:
         """Grow to the number of ways in ``structure`` and take its setting."""
