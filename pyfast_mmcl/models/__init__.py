@@ -1,9 +1,9 @@
 """Things with weights: encoders, fusion, heads, adapters, prompts, masks, generators."""
 
 from pyfast_mmcl.models.classifier import MultimodalClassifier
-from pyfast_mmcl.models.columns import ProgressiveColumns
 from pyfast_mmcl.models.clip import ClipModel
 from pyfast_mmcl.models.clip_load import load_clip
+from pyfast_mmcl.models.columns import ProgressiveColumns
 from pyfast_mmcl.models.dual_encoder import DualEncoder
 from pyfast_mmcl.models.encoders import ImageEncoder, TextEncoder, VectorEncoder, encoder_for, encoders_for
 from pyfast_mmcl.models.encoders_signals import SeriesEncoder, SpectrogramEncoder
@@ -45,4 +45,5 @@ __all__ = [
     "VectorEncoder",
     "encoder_for",
     "encoders_for",
+    "load_clip",
 ]

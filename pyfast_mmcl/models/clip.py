@@ -137,6 +137,8 @@ class ClipModel(nn.Module):
 
     def text_features(self, tokens: Tensor) -> Tensor:
         """Unit embeddings [N, D] of token ids [N, S]."""
+        if self._texts_learn() and torch.is_grad_enabled():
+            self._kept = None
         return _unit(self.clip.encode_text, fit_tokens(tokens, self.context_length, self.end))
 
     def class_features(self, classes: Tensor | None = None) -> Tensor:
@@ -148,7 +150,7 @@ class ClipModel(nn.Module):
         tokens = self.class_tokens
         if tokens is None:
             raise InputError("class_features: this CLIP has no classes; build it with ClipModel.with_classes.")
-        if torch.is_grad_enabled() and any(p.requires_grad for p in self.text_parameters()):
+        if torch.is_grad_enabled() and self._texts_learn():
             return self._encode_classes(tokens if classes is None else tokens[classes])
         key = self._text_state()
         if self._kept is None or self._kept[0] != key:
@@ -201,6 +203,12 @@ class ClipModel(nn.Module):
             if isinstance(module, Growing):
                 module.restructure(one["structure"])
 
+    def train(self, mode: bool = True) -> ClipModel:
+        """As of every module. Fused optimizers write past autograd's count, so class features are not kept over it."""
+        if mode and self._texts_learn():
+            self._kept = None
+        return super().train(mode)
+
     def forward(self, batch: Rows) -> Output:
         asking, sides = self.encode(batch)
         return Output(self._scores(asking, batch.task), asking, sides)
@@ -233,6 +241,9 @@ class ClipModel(nn.Module):
         lowest = torch.finfo(some.dtype).min
         scores = some.new_full((len(some), len(self.class_tokens)), lowest).index_copy(1, needed, some)
         return scores.masked_fill(~allowed, lowest)
+
+    def _texts_learn(self) -> bool:
+        return any(p.requires_grad for p in self.text_parameters())
 
     def _encode_classes(self, tokens: Tensor) -> Tensor:
         each = self.text_features(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])

@@ -138,7 +138,28 @@ def test_class_features_are_kept_until_a_weight_of_the_text_tower_changes(model,
     assert len(calls) == 4 and model.clip.token_embedding.weight.grad.abs().sum() > 0
     model.requires_grad_(False)
     kept = model.train().class_features()
-    assert len(calls) == 4 and not kept.requires_grad and model.training and model.clip.training
+    assert_same_bits(model.class_features(), kept)
+    assert len(calls) == 5 and not kept.requires_grad and model.training and model.clip.training
+
+
+@pytest.mark.parametrize("asked_in_between", [False, True])
+def test_kept_features_do_not_outlive_a_fused_step(model, asked_in_between):
+    """Such steps write to the weights without autograd counting it."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    with torch.no_grad():
+        first = model.eval().class_features()
+    for features in (model.class_features, lambda: model.text_features(model.class_tokens.flatten(0, 1))):
+        model.train()
+        features().sum().backward()
+        if asked_in_between:
+            with torch.no_grad():
+                model.eval().class_features()
+            model.train()
+        optimizer.step()
+        with torch.no_grad():
+            now = model.eval().class_features()
+        assert not torch.equal(now, first)
+        first = now
 
 
 def test_a_copy_keeps_no_features_of_its_original(model):
