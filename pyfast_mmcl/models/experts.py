@@ -20,8 +20,8 @@ class ExpertBank(nn.Module):
     Every expert has parameters of its own, so that it can be frozen alone; they are stacked to [E, hidden, D] and used
     in one of three forms, chosen by shapes and device alone:
     dense     every row through every expert, gates 0 where it is not chosen: where k = E
-    grouped   (row, choice) pairs sorted by expert, then one grouped matrix product per layer: on the CPU, and in
-              bfloat16 on a GPU
+    grouped   (row, choice) pairs sorted by expert, then one grouped matrix product per layer: in float32 and bfloat16
+              on the CPU, in bfloat16 on a GPU, for widths that are multiples of 16 bytes
     gathered  the weights of the chosen experts beside each row, one batched matrix product per layer: otherwise, as a
               grouped product in float32 would make a GPU wait for the sizes of its groups
     """
@@ -66,9 +66,12 @@ class ExpertBank(nn.Module):
         """How rows like these are computed."""
         if chosen.shape[1] == len(self):
             return "dense"
-        if x.numel() and (x.device.type == "cpu" or x.dtype == torch.bfloat16):
-            return "grouped"
-        return "gathered"
+        # The compiler knows grouped products in bfloat16 alone.
+        plain_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        fast = (torch.float32, torch.bfloat16) if plain_cpu else (torch.bfloat16,)
+        # Grouped products take matrices whose rows begin at multiples of 16 bytes.
+        aligned = all(size * x.element_size() % 16 == 0 for size in (self.width, self.hidden))
+        return "grouped" if x.numel() and x.dtype in fast and aligned else "gathered"
 
     def _inner(self, h: Tensor) -> Tensor:
         return F.dropout(h.relu(), self.dropout, self.training)

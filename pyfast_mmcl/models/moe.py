@@ -83,7 +83,7 @@ class BlockExperts(nn.Module):
             noise = _each(h, torch.stack([r.noise for r in routers]), own) if self.training else None
         if noise is not None:
             logits = logits + torch.randn_like(logits) * (F.softplus(noise) + _LEAST_NOISE)
-        value, chosen = logits.float().topk(self.top, dim=1)
+        value, chosen = logits.to(torch.promote_types(logits.dtype, torch.float32)).topk(self.top, dim=1)
         return chosen, value.softmax(1)
 
     def _count(self, chosen: Tensor, way: Tensor) -> None:
