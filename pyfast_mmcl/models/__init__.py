@@ -8,6 +8,7 @@ from pyfast_mmcl.models.dual_encoder import DualEncoder
 from pyfast_mmcl.models.encoders import ImageEncoder, TextEncoder, VectorEncoder, encoder_for, encoders_for
 from pyfast_mmcl.models.encoders_signals import SeriesEncoder, SpectrogramEncoder
 from pyfast_mmcl.models.fusion import FUSIONS, AttentionFusion, ConcatFusion, ConfidenceFusion, GatedFusion
+from pyfast_mmcl.models.generators import RecordVAE
 from pyfast_mmcl.models.heads import ClassifierHead
 from pyfast_mmcl.models.masks import MaskedClassifier
 from pyfast_mmcl.models.modality_heads import ModalityHeads
@@ -36,6 +37,7 @@ __all__ = [
     "ProgressiveColumns",
     "PrototypeBank",
     "PrototypeTokens",
+    "RecordVAE",
     "SequenceModel",
     "SeriesEncoder",
     "SpectrogramEncoder",

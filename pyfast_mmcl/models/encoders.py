@@ -104,9 +104,9 @@ def encoder_for(
             f"modality {name!r}: an encoder of kind {kind!r} takes rows of {axes} axes, the batch's included, got "
             f"shape {tuple(column.shape)}."
         )
-    if kind == "text" and vocabulary is None:
-        raise InputError(f"modality {name!r} holds token ids; say how many there are with vocabulary=.")
     if kind == "text":
+        if vocabulary is None:
+            raise InputError(f"modality {name!r} holds token ids; say how many there are with vocabulary=.")
         return TextEncoder(vocabulary, width)
     if kind == "vector":
         return VectorEncoder(column[0].numel(), width)
