@@ -74,9 +74,28 @@ def train(
     tasks: Annotated[
         int | None, typer.Option(help="Tasks in the stream. [default: the stream's, 5 for digits]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over each task. [default: 10]")] = None,
+    clip: Annotated[str | None, typer.Option(help="A CLIP to start from: an open_clip name, or tiny.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Its weights: a .safetensors file or a folder with one.")] = None,
+    epochs: Annotated[str | None, typer.Option(help="Passes over each task: 10, or 5,3,3. [default: 10]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="New rows per step. [default: 32]")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw, adam or sgd. [default: adamw]")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the recipe's or the learner's]")] = None,
+    schedule: Annotated[str | None, typer.Option(help="Of the learning rate: constant or cosine.")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Steps until the full rate, or a share of the task.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop a task after so many epochs that validation rows gain nothing from.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16. [default: no]")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Parts that a step's rows go through the model in.")] = None,
+    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradients.")] = None,
+    measure: Annotated[str | None, typer.Option(help="accuracy or recall_at_1. [default: the stream's]")] = None,
+    by_modality: Annotated[
+        bool | None, typer.Option("--by-modality", help="Measure every modality alone as well.")
+    ] = None,
+    trackers: Annotated[
+        list[str] | None, typer.Option("--tracker", help="csv, tensorboard, wandb, …; may be given several times.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [default: cuda where there is one]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     settings: Settings = None,
     stream_settings: Annotated[
@@ -91,16 +110,29 @@ def train(
     ] = None,
 ) -> None:
     """Train one recipe on one stream; a killed run continues with --resume and ends the same."""
-    from . import cli_streams, cli_train
+    from . import cli_learner, cli_streams, cli_train
 
     given = {
         "method": method,
         "stream": cli_streams.located(stream),
         "scenario": scenario,
         "tasks": tasks,
-        "epochs": epochs,
+        "clip": clip,
+        "weights": None if weights is None else str(Path(weights).resolve()),
+        "epochs": cli_learner.parse_epochs(epochs),
         "batch_size": batch_size,
+        "optimizer": optimizer,
         "lr": lr,
+        "schedule": schedule,
+        "warmup": cli_learner.parse_warmup(warmup),
+        "patience": patience,
+        "precision": precision,
+        "accumulate": accumulate,
+        "clip_norm": clip_norm,
+        "measure": measure,
+        "by_modality": by_modality,
+        "trackers": trackers or [],
+        "device": device,
         "seed": seed,
         "set": cli_train.parse_settings(settings or []),
         "stream_set": cli_train.parse_settings(stream_settings or [], "--stream-set"),

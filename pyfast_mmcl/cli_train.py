@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from rich.console import Console
 
 from ._errors import InputError
 from .cli_errors import on_interrupt
+from .cli_learner import SETTINGS
 from .report import run_files, runs, tables
 
 HISTORY = "history.json"
 CHECKPOINTS = "checkpoints"
+LOGS = "logs"
 
 # What the options mean where neither the command line nor the run being resumed names them.
 DEFAULTS: dict[str, Any] = {
@@ -23,9 +26,10 @@ DEFAULTS: dict[str, Any] = {
     "stream": "digits",
     "scenario": None,
     "tasks": None,
-    "epochs": 10,
-    "batch_size": 32,
-    "lr": None,
+    "clip": None,
+    "weights": None,
+    **SETTINGS,
+    "trackers": [],
     "seed": 0,
     "set": {},
     "stream_set": {},
@@ -60,24 +64,35 @@ def train(given: Mapping[str, Any], out: Path, *, resume: bool, checkpoint_every
         InputError: unknown names, bad values, an occupied folder, other options than the run being resumed.
         CheckpointError: a damaged or foreign record or checkpoint.
     """
+    from .cli_learner import launched
+
+    processes = launched()
+    main = processes is None or processes.is_main_process
     found = runs.occupied(out)
+    if processes is not None:
+        # All look before the first writes.
+        processes.wait_for_everyone()
     if found and not resume:
         raise InputError(f"{out} exists already; add --resume to continue it, or choose another --out.")
     options = _resumed(given, out) if found else {**DEFAULTS, **_named(given)}
     run = _prepared(options)
-    console = Console()
+    console = Console(quiet=not main)
     if resume and not found:
         console.print(f"Nothing to resume in {out}: starting from the beginning.", highlight=False)
     again = f"pyfast-mmcl train --resume --out {shlex.quote(str(out))}"
-    with runs.claimed(out, "train", options), on_interrupt(f"interrupted; continue from the last checkpoint: {again}"):
-        history = run(checkpoint_dir=out / CHECKPOINTS, checkpoint_every=checkpoint_every, resume=True)
+    claim = runs.claimed(out, "train", options) if main else nullcontext()
+    with claim, on_interrupt(f"interrupted; continue from the last checkpoint: {again}"):
+        where = {"checkpoint_dir": out / CHECKPOINTS, "log_dir": out / LOGS, "checkpoint_every": checkpoint_every}
+        history = run(**where, accelerator=processes, resume=True)
+        if not main:
+            return
         runs.write_json(out / HISTORY, history.to_dict())
         run_files.write(out, history)
     show(console, history, out)
 
 
 def _named(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if value is not None and value != {}}
+    return {name: value for name, value in given.items() if value is not None and value not in ({}, [])}
 
 
 def _resumed(given: Mapping[str, Any], out: Path) -> dict[str, Any]:
@@ -96,6 +111,7 @@ def _resumed(given: Mapping[str, Any], out: Path) -> dict[str, Any]:
 
 def _prepared(options: Mapping[str, Any]) -> Callable[..., Any]:
     """Build everything that can be wrong before any file is written; the result runs the training."""
+    from . import cli_learner
     from .cli_streams import build_stream
     from .train import run_continual
     from .train.registry import get_recipe
@@ -103,10 +119,14 @@ def _prepared(options: Mapping[str, Any]) -> Callable[..., Any]:
     entry = get_recipe(options["method"])
     entry.build(**options["set"])
     stream = build_stream(options)
+    cli_learner.check(options, stream)
+    model = cli_learner.build_model(options, stream)
 
     def run(**where: Any) -> Any:
-        chosen = {name: options[name] for name in ("epochs", "batch_size", "lr", "seed")}
-        return run_continual(entry.name, stream, **chosen, **where, **options["set"])
+        chosen = {name: options[name] for name in (*SETTINGS, "seed", "trackers")}
+        if where["accelerator"] is not None:
+            chosen["device"] = None
+        return run_continual(entry.name, stream, model=model, hyper=options["set"], **chosen, **where)
 
     return run
 
@@ -116,5 +136,7 @@ def show(console: Console, history: Any, out: Path) -> None:
     console.print(tables.accuracy_matrix(history.accuracy_matrix, f"{history.method} · {history.scenario}"))
     rows = [(name.replace("_", " "), tables.percent(value)) for name, value in history.summary().items()]
     rows.append(("seconds", f"{sum(history.seconds):.1f}"))
+    cost = {name: f"{value:,.{1 if value < 100 else 0}f}" for name, value in history.cost().items()}
+    rows += [(name.replace("_", " "), value) for name, value in cost.items()]
     console.print(tables.plain("Summary", ("", ""), rows))
     console.print(f"Saved in {out}; the page is {out / runs.PAGE}.", highlight=False, soft_wrap=True)

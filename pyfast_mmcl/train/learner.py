@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError, number_above_zero, whole_number
-from pyfast_mmcl.data import Batch, Loader, Scenario, Stream, Task
+from pyfast_mmcl.data import Batch, Loader, Stream, Task
 from pyfast_mmcl.models import Output
 from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
@@ -20,18 +20,19 @@ from pyfast_mmcl.train.evaluation import Measure, measure_for, measure_name
 from pyfast_mmcl.train.examine import Examiner, answer
 from pyfast_mmcl.train.history import History
 from pyfast_mmcl.train.isolate import choose_device, isolated, seed_torch
-from pyfast_mmcl.train.measure import count_parameters, peak_memory, state_bytes
+from pyfast_mmcl.train.measure import note_costs
 from pyfast_mmcl.train.method import Method, as_method
 from pyfast_mmcl.train.optimizers import Factory, optimizer_factory, optimizer_name
 from pyfast_mmcl.train.part import Part
+from pyfast_mmcl.train.place import Place, Position
 from pyfast_mmcl.train.precision import Precision, precision_name
 from pyfast_mmcl.train.processes import Processes
 from pyfast_mmcl.train.progress import ProgressBar
-from pyfast_mmcl.train.resume import Position, check_folder, run_state, take_state, weights_are_finite
+from pyfast_mmcl.train.resume import check_folder, run_state, take_state, weights_are_finite
 from pyfast_mmcl.train.schedules import LearningRate, Schedule
 from pyfast_mmcl.train.settings import check_epochs, check_stream, settings_of
 from pyfast_mmcl.train.step import Stepper
-from pyfast_mmcl.train.terms import NonFiniteError, add_terms, bad_term, collect_terms, means
+from pyfast_mmcl.train.terms import add_terms, bad_term, collect_terms, diverged, means
 from pyfast_mmcl.train.trackers import Trackers, check_trackers, numbers_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _STEPS_PER_CHECK = 50
 _BEFORE, _AFTER = -1, -2
 
 
-class Learner:
+class Learner(Place):
     """Trains a model on a stream of tasks with the parts of one method.
 
     model             nn.Module called on a Batch; returns Output, or scores [B, C]
@@ -106,9 +107,9 @@ class Learner:
         for name, value in {"checkpoint_every": checkpoint_every, "threads": threads}.items():
             if value is not None:
                 whole_number(name, value)
+        super().__init__(check_epochs(epochs))
         self.method: Method = as_method(method, hyper or {})
         self.parts: list[Part] = self.method.parts
-        self.given_epochs: int | list[int] = check_epochs(epochs)
         self.batch_size = whole_number("batch_size", batch_size)
         self.seed = whole_number("seed", seed, least=None)
         self.threads = threads
@@ -116,8 +117,6 @@ class Learner:
         self.device = accelerator.device if accelerator else choose_device(device)
         self.model = model.to(self.device)
         self.generator = torch.Generator()
-        self.task: Task | None = None
-        self.steps_per_epoch = 0
         self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
         self.checkpoint_every = checkpoint_every
         self.progress = progress
@@ -141,50 +140,8 @@ class Learner:
             accumulate=whole_number("accumulate", accumulate),
             clip_norm=None if clip_norm is None else number_above_zero("clip_norm", clip_norm),
         )
-        self._at = Position()
         self._sums: dict[str, Tensor] = {}
-        self._stream: Stream | None = None
         self.history: History | None = None
-
-    @property
-    def step(self) -> int:
-        """Batches trained on so far, over all tasks."""
-        return self._at.total
-
-    @property
-    def epoch(self) -> int:
-        """Epoch of the current task, from 0."""
-        return self._at.epoch
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of the current task, at most."""
-        return self.epochs_of(0 if self.task is None else self.task.id)
-
-    @property
-    def step_of_epoch(self) -> int:
-        """Batches of the current epoch trained on so far; ``steps_per_epoch`` is their number."""
-        return self._at.step
-
-    @property
-    def objective(self) -> str:
-        """What the stream asks to be learnt: "classify" or "pairs"."""
-        return "classify" if self._stream is None else self._stream.objective
-
-    @property
-    def scenario(self) -> Scenario | None:
-        """The rules of the stream: its labels and modalities, and whether a row tells its task at test."""
-        return None if self._stream is None else self._stream.scenario
-
-    @property
-    def classes_seen(self) -> tuple[int, ...]:
-        """Classes of the tasks up to the current one."""
-        tasks = self._stream.tasks[: self.task.id + 1] if self._stream and self.task else []
-        return tuple(sorted({label for task in tasks for label in task.classes}))
-
-    def epochs_of(self, task: int) -> int:
-        """Epochs of a task, at most."""
-        return self.given_epochs[task] if isinstance(self.given_epochs, list) else self.given_epochs
 
     def fit(self, stream: Stream, resume: bool = False) -> History:
         """Train on every task of ``stream`` in turn, testing on all tasks after each.
@@ -275,20 +232,14 @@ class Learner:
         self._at.started = True
 
     def _end_task(self, task: Task) -> None:
-        history, model = self.history, self.model
-        assert history is not None
-        history.accuracy.append(self._examiner.all_tasks())
-        history.peak_memory.append(peak_memory(self.device))
-        history.kept_bytes.append(state_bytes([part.state_dict() for part in self.parts]))
-        trained = set(self._trained)
-        history.trainable_parameters.append(sum(p.numel() for name, p in model.named_parameters() if name in trained))
-        history.parameters.append(count_parameters(model))
-        history.epochs.append(self._at.epoch)
+        assert self.history is not None
+        self.history.accuracy.append(self._examiner.all_tasks())
+        note_costs(self, self.history)
         if self.by_modality:
             for name, row in self._examiner.by_modality().items():
-                history.by_modality.setdefault(name, []).append(row)
-        self._bar.matrix(history.accuracy)
-        self._log.log(numbers_of(history), self._at.total)
+                self.history.by_modality.setdefault(name, []).append(row)
+        self._bar.matrix(self.history.accuracy)
+        self._log.log(numbers_of(self.history), self._at.total)
         self._at = Position(task.id + 1, total=self._at.total)
         self._save()
 
@@ -343,14 +294,8 @@ class Learner:
                 part.after_step(self, batch, out)
 
     def _stop_if(self, what: str | None) -> None:
-        if what is None:
-            return
-        at = self._at
-        kept = f"; the last checkpoint in {self.checkpoint_dir} is kept" if self.checkpoint_dir else ""
-        raise NonFiniteError(
-            f"training diverged in task {at.task + 1}, epoch {at.epoch + 1}, step {at.step + 1}: {what}; "
-            f"lower the learning rate, set clip_norm or check the inputs for extreme values{kept}."
-        )
+        if what is not None:
+            raise diverged(what, self._at, self.checkpoint_dir)
 
     def _loader(self, task: int, epoch: int) -> Loader:
         seen = self.method.trains_on == "seen"

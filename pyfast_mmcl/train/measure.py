@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from pyfast_mmcl.train.history import History
+    from pyfast_mmcl.train.learner import Learner
 
 
 def peak_memory(device: torch.device) -> int:
@@ -31,6 +35,12 @@ def state_bytes(state: Any) -> int:
     return in_files + sum(map(state_bytes, items))
 
 
-def count_parameters(model: nn.Module) -> int:
-    """Numbers in all parameters of ``model``, shared ones once."""
-    return sum(p.numel() for p in model.parameters())
+def note_costs(learner: Learner, history: History) -> None:
+    """Write down what the task that has just ended cost: memory, bytes kept, parameters, epochs."""
+    trained = set(learner._trained)
+    sizes = {name: p.numel() for name, p in learner.model.named_parameters()}
+    history.peak_memory.append(peak_memory(learner.device))
+    history.kept_bytes.append(state_bytes([part.state_dict() for part in learner.parts]))
+    history.trainable_parameters.append(sum(size for name, size in sizes.items() if name in trained))
+    history.parameters.append(sum(sizes.values()))
+    history.epochs.append(learner.epoch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,21 +12,11 @@ from pyfast_mmcl.models import Growing
 from pyfast_mmcl.train.checkpoint import has_checkpoint
 from pyfast_mmcl.train.history import History
 from pyfast_mmcl.train.modes import rest, resting
+from pyfast_mmcl.train.place import Position
 from pyfast_mmcl.train.teacher import remember_before_growth
 
 if TYPE_CHECKING:
     from pyfast_mmcl.train.learner import Learner
-
-
-@dataclass
-class Position:
-    """Where a run stands: ``step`` batches of ``epoch`` of ``task`` are done, ``total`` batches of the whole run."""
-
-    task: int = 0
-    epoch: int = 0
-    step: int = 0
-    total: int = 0
-    started: bool = False  # whether before_task has been called for this task
 
 
 def check_folder(learner: Learner, resume: bool) -> None:

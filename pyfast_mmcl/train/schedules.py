@@ -49,7 +49,7 @@ class LearningRate:
         """The rates of ``step`` (from 0) of a task of ``steps``."""
         if self.name == "constant" and self.warmup == 0:
             return
-        rising = min(steps, round(self.warmup * steps) if self.warmup < 1 else int(self.warmup))
+        rising = round(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
         factor = (step + 1) / rising if step < rising else self._schedule(step - rising, steps - rising)
         if not 0 <= factor < math.inf:
             raise InputError(f"schedule: expected a finite factor of at least 0, got {factor} at step {step}.")

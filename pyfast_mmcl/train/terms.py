@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pyfast_mmcl.data import Batch
     from pyfast_mmcl.models import Output
     from pyfast_mmcl.train.learner import Learner
+    from pyfast_mmcl.train.place import Position
 
 
 class NonFiniteError(InputError):
@@ -43,6 +45,15 @@ def bad_term(terms: dict[str, Tensor]) -> str | None:
         if not bool(torch.isfinite(value)):
             return f"the loss term {name!r} is {float(value.detach())}"
     return None
+
+
+def diverged(what: str, at: Position, folder: Path | None) -> NonFiniteError:
+    """The error of a run in which ``what`` happened at ``at``; its checkpoints are in ``folder``."""
+    kept = f"; the last checkpoint in {folder} is kept" if folder else ""
+    return NonFiniteError(
+        f"training diverged in task {at.task + 1}, epoch {at.epoch + 1}, step {at.step + 1}: {what}; "
+        f"lower the learning rate, set clip_norm or check the inputs for extreme values{kept}."
+    )
 
 
 def add_terms(sums: dict[str, Tensor], terms: dict[str, Tensor]) -> None:

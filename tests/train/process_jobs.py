@@ -29,9 +29,9 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 def make_stream(objective: str = "classify") -> Stream:
-    """Three tasks of two classes, two modalities of which one is missing here and there; float64."""
+    """Three tasks of two classes (or ten pairs), two modalities of which one misses here and there; float64."""
     g = torch.Generator().manual_seed(2)
-    target = torch.arange(150) % 6
+    target = torch.arange(150) % (6 if objective == "classify" else 30)
     a = torch.randn(150, 6, generator=g, dtype=torch.float64) + target[:, None]
     b = torch.randn(150, 5, generator=g, dtype=torch.float64) - target[:, None]
     return Stream.from_dataset(
