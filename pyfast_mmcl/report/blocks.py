@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from ..metrics.definitions import DEFINITIONS
 from ..metrics.modalities import modality_gap
 from ..metrics.seeds import Spread
-from ..train.registry import recipes
 from . import chart, export, html
 from .heat import heat_map
 from .measures import COSTS, MEASURES, Cost, Measure, interval, mean_sd, number
 from .pooled import Pool
 
 _DIFFERENCES = ("last_accuracy", "average_incremental_accuracy", "forgetting")
+_MOST_BANDS = 8
 _MATRICES = (
     "Accuracy (%) on each task (columns) after learning each task (rows){}. The framed cell is what was "
     "just learnt; below it stands what is left of it later; cells in italics are tasks ahead."
@@ -44,7 +44,7 @@ def stream_blocks(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> lis
 def measures_table(group: Sequence[Pool]) -> str:
     """Methods × measures, in per cent."""
     shown = [m for m in MEASURES if any(known(pool.spread(m.name)) for pool in group)]
-    best = {m.name: export.best_label(group, m, apart=baselines()) for m in shown}
+    best = {m.name: export.best_label(group, m, apart=export.baselines()) for m in shown}
     rows = [[pool.label, len(pool.runs), *(cell(pool, m, pool.label == best[m.name]) for m in shown)] for pool in group]
     names = ("method", "seeds", *(f"{m.title}{'' if m.more_is_better else ' ↓'}" for m in shown))
     return html.table(names, rows, caption="Measures (%), defined below")
@@ -66,7 +66,11 @@ def modalities(group: Sequence[Pool]) -> str:
     )
     return (
         "<h3>By modality</h3>"
-        + html.table(("method", "all", *names, "gap"), rows, caption="Last (%), asked with one modality alone")
+        + html.table(
+            ("method", "all", *names, "gap"),
+            rows,
+            caption="Last (%) from one modality alone; of pairs, in one direction",
+        )
         + f'<details><summary>Matrices by modality</summary><div class="heats">{maps}</div></details>'
     )
 
@@ -107,8 +111,10 @@ def _differences(group: Sequence[Pool]) -> str:
 
 
 def _curves(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> list[str]:
-    bands = "; bands are ± one standard deviation over seeds" if _seeds(group) else ""
-    accuracy = {pool.label: pool.accuracy_line() for pool in group}
+    # Bands of many methods would cover each other and the lines.
+    banded = _seeds(group) and len(group) <= _MOST_BANDS
+    bands = "; bands are ± one standard deviation over seeds" if banded else ""
+    accuracy = {pool.label: pool.accuracy_line(banded) for pool in group}
     blocks = [
         figure(
             chart.lines(
@@ -122,7 +128,7 @@ def _curves(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> list[str]
             f"Mean accuracy over the tasks seen so far{bands}.",
         )
     ]
-    forgotten = {pool.label: pool.forgetting_line() for pool in group}
+    forgotten = {pool.label: pool.forgetting_line(banded) for pool in group}
     if len(next(iter(forgotten.values())).values) > 1:
         drawing = chart.lines(
             forgotten, looks, x="tasks learnt", y="forgetting (points)", alt=_spoken("Forgetting", forgotten)
@@ -134,17 +140,22 @@ def _curves(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> list[str]
 
 def _cost_charts(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> list[str]:
     blocks = []
+    spread = " ± sd" if _seeds(group) else ""
     for cost in (c for c in COSTS if c.drawn):
         spreads = {pool.label: (pool.cost(cost.amount), pool.spread("last_accuracy")) for pool in group}
         points = {
-            label: chart.Point(x.mean, 100 * y.mean, 100 * y.low, 100 * y.high)
+            label: chart.Point(x.mean, 100 * y.mean, max(0.0, 100 * (y.mean - y.sd)), min(100.0, 100 * (y.mean + y.sd)))
             for label, (x, y) in spreads.items()
             if x is not None and known(y)
         }
         if points:
             alt = "; ".join(f"{label}: {p.x:.3g} for {p.y:.1f} %" for label, p in points.items())
             drawing = chart.scatter(points, looks, x=cost.title, y="Last (%)", alt=f"{cost.title} against Last: {alt}")
-            blocks.append(figure(drawing, f"Accuracy after the last task against {cost.title}; up and left is better."))
+            blocks.append(
+                figure(
+                    drawing, "Accuracy after the last task" + spread + f" against {cost.title}; up and left is better."
+                )
+            )
     return blocks
 
 
@@ -192,8 +203,3 @@ def _cost_cell(pool: Pool, cost: Cost) -> str:
 def known(spread: Spread | None) -> bool:
     """Whether there is a mean."""
     return spread is not None and math.isfinite(spread.mean)
-
-
-def baselines() -> frozenset[str]:
-    """Methods that are measured to compare with: bounds from below and above, not competitors."""
-    return frozenset(name for name, entry in recipes().items() if entry.family == "baselines")

@@ -12,6 +12,11 @@ from .html import text
 WIDTH, HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 44
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
+# Where the name of a point may stand, the nearest places first.
+_AROUND = (
+    *((10, 4, "start"), (-10, 4, "end"), (0, -10, "middle"), (0, 18, "middle")),
+    *((dx, 4 + dy, anchor) for dy in (-13, 13, -26, 26, -39, 39) for dx, anchor in ((10, "start"), (-10, "end"))),
+)
 _SHAPES = ("circle", "square", "triangle", "diamond", "cross")
 
 
@@ -82,7 +87,7 @@ def lines(
 
 
 def scatter(points: Mapping[str, Point], looks: Mapping[str, Mark], *, x: str, y: str, alt: str) -> str:
-    """One marker per name, named beside it."""
+    """One marker per name, named beside it where there is room."""
     across = scales.cost([p.x for p in points.values()], _LEFT, WIDTH - _RIGHT)
     reach = [v for p in points.values() for v in (p.y, p.low, p.high) if math.isfinite(v)]
     up = scales.linear(reach, HEIGHT - _BOTTOM, _TOP)
@@ -121,20 +126,29 @@ def _point(name: str, point: Point, mark: Mark, place: tuple[float, float], up: 
 
 
 def _names(places: Mapping[str, tuple[float, float]]) -> str:
-    """Every name beside its marker, on the side that has room, moved down where it would cover another."""
-    taken: list[tuple[float, float, float]] = []
+    """Names beside their markers, each at the first free place around it; one without room is left to the legend."""
+    taken = [(px - 6, py - 6, px + 6, py + 6) for px, py in places.values()]
     drawn = ""
     for name, (px, py) in sorted(places.items(), key=lambda item: item[1][1]):
-        width = 6.6 * len(name)
-        right = px + 10 + width <= WIDTH - 2
-        left = px + 10 if right else px - 10 - width
-        at = py + 4
-        while any(abs(at - other) < 12 and left < end and start < left + width for start, end, other in taken):
-            at += 3
-        taken.append((left, left + width, at))
-        anchor = "" if right else ' text-anchor="end"'
-        drawn += f'<text class="name" x="{px + 10 if right else px - 10:.1f}" y="{at:.1f}"{anchor}>{text(name)}</text>'
+        for dx, dy, anchor in _AROUND:
+            box = _box(px + dx, py + dy, 6.6 * len(name) + 4, anchor)
+            if _LEFT <= box[0] and box[2] <= WIDTH and _TOP <= box[1] and box[3] <= HEIGHT - _BOTTOM:
+                if not any(_overlap(box, other) for other in taken):
+                    taken.append(box)
+                    place = f'x="{px + dx:.1f}" y="{py + dy:.1f}" text-anchor="{anchor}"'
+                    drawn += f'<text class="name" {place}>{text(name)}</text>'
+                    break
     return drawn
+
+
+def _box(px: float, py: float, width: float, anchor: str) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a line of text whose foot is at (px, py)."""
+    left = px - {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor] * width
+    return left, py - 10, left + width, py + 3
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _frame(across: scales.Scale, up: scales.Scale, x: str, y: str, inside: str, alt: str) -> str:

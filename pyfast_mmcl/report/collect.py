@@ -11,9 +11,10 @@ from .._errors import CheckpointError, InputError
 from ..train import History
 from . import runs
 
-# Options that say which rows a run saw; every other one belongs to how it learnt from them.
-STREAM_OPTIONS: tuple[str, ...] = ("stream", "scenario", "tasks")
-_NEITHER = ("method", "seed", "set", "out", "resume", "checkpoint_every")
+# Options that say which rows a run saw and what was measured on them, beside stream, scenario and number of tasks.
+_OF_STREAM = ("stream_set", "measure")
+# Options that are named elsewhere or change no number; every other one belongs to how a run learnt.
+_NEITHER = ("stream", "scenario", "tasks", "method", "seed", "set", "trackers", "by_modality", "device")
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,13 @@ class Run:
     def stream(self) -> str:
         """The stream's name, its scenario and how many tasks it has, and whatever else decides which rows it gives."""
         name = str(self.options.get("stream", "stream"))
-        rest = [f"{key} {show(self.options[key])}" for key in STREAM_OPTIONS[3:] if _given(self.options.get(key))]
+        rest = [show(self.options[key]) for key in _OF_STREAM if _given(self.options.get(key))]
         return " · ".join([name, self.history.scenario, f"{len(self.history.tasks)} tasks", *rest])
 
     @property
     def settings(self) -> dict[str, Any]:
         """How it learnt: options and hyper-parameters, without the seed and without what belongs to the stream."""
-        outside = (*STREAM_OPTIONS, *_NEITHER)
+        outside = (*_OF_STREAM, *_NEITHER)
         chosen = {name: value for name, value in self.options.items() if name not in outside and _given(value)}
         return {**chosen, **self.history.hyper}
 

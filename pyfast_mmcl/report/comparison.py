@@ -61,15 +61,21 @@ def _overview(streams: Mapping[str, Sequence[Pool]]) -> str:
     by_label = {stream: {pool.label: pool for pool in group} for stream, group in streams.items()}
     tables = [html.paragraph(_SPREADS)]
     for measure in (m for m in MEASURES if m.name in _OVERVIEW):
-        apart = blocks.baselines()
+        apart = export.baselines()
         best = {stream: export.best_label(group, measure, apart=apart) for stream, group in streams.items()}
         rows = []
         for label in labels:
             cells = (blocks.cell(by_label[s].get(label), measure, label == best[s]) for s in streams)
             rows.append([label, *cells])
         caption = f"{_words(measure)} (%){'' if measure.more_is_better else ', lower is better'}"
-        tables.append(html.table(("method", *streams), rows, caption=caption))
+        tables.append(html.table(("method", *map(_head, streams)), rows, caption=caption))
     return "".join(tables)
+
+
+def _head(stream: str) -> html.Markup:
+    """A stream's name with what else is said about it below, so that columns stay narrow."""
+    name, *rest = map(html.text, stream.split(" · "))
+    return html.Markup(f"{name}<br><small>{'<br>'.join(rest)}</small>")
 
 
 def _exports(found: Collected, streams: Mapping[str, Sequence[Pool]]) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from ..metrics.seeds import Spread
 from ..train import History
+from ..train.registry import recipes
 from .collect import Collected, show
 from .html import text
 from .measures import COSTS, MEASURES, Measure
@@ -58,8 +59,17 @@ def matrix_csv(history: History) -> str:
 
 
 def latex(streams: Mapping[str, Sequence[Pool]]) -> str:
-    """One table (booktabs) of methods and measures per stream, per cent, best mean of a column in bold."""
-    return "\n".join(_latex_table(stream, pools) for stream, pools in streams.items())
+    """Tables (booktabs) in per cent, the best mean of a column in bold, baselines aside.
+
+    Methods × streams by the accuracy after the last task where there are several streams, then methods × measures.
+    """
+    tables = [_methods_by_measures(stream, pools) for stream, pools in streams.items()]
+    return "\n".join([_methods_by_streams(streams), *tables] if len(streams) > 1 else tables)
+
+
+def baselines() -> frozenset[str]:
+    """Methods that are measured to compare with: bounds from below and above, not competitors."""
+    return frozenset(name for name, entry in recipes().items() if entry.family == "baselines")
 
 
 def best_label(pools: Sequence[Pool], measure: Measure, *, apart: Iterable[str] = ()) -> str | None:
@@ -82,26 +92,38 @@ def escape_latex(value: object) -> str:
     return "".join(_LATEX.get(c, c) for c in str(value))
 
 
-def _latex_table(stream: str, pools: Sequence[Pool]) -> str:
+def _methods_by_streams(streams: Mapping[str, Sequence[Pool]]) -> str:
+    last = MEASURES[0]
+    best = {stream: best_label(pools, last, apart=baselines()) for stream, pools in streams.items()}
+    found = {stream: {pool.label: pool.spread(last.name) for pool in pools} for stream, pools in streams.items()}
+    labels = sorted({label for pools in found.values() for label in pools})
+    rows = [[label, *(_latex_cell(found[s].get(label), label == best[s]) for s in streams)] for label in labels]
+    everything = [pool for pools in streams.values() for pool in pools]
+    return _latex_table("Accuracy after the last task", list(streams), rows, everything)
+
+
+def _methods_by_measures(stream: str, pools: Sequence[Pool]) -> str:
     shown = [m for m in MEASURES if any(_known(pool.spread(m.name)) for pool in pools)]
-    best = {measure.name: best_label(pools, measure) for measure in shown}
+    best = {m.name: best_label(pools, m, apart=baselines()) for m in shown}
+    rows = [[p.label, *(_latex_cell(p.spread(m.name), p.label == best[m.name]) for m in shown)] for p in pools]
+    return _latex_table(stream, [m.title for m in shown], rows, pools)
+
+
+def _latex_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], pools: Sequence[Pool]) -> str:
+    """A table whose rows are a name and cells that are LaTeX already."""
     seeds = sorted({len(pool.runs) for pool in pools})
-    lines = []
-    for pool in pools:
-        cells = [_latex_cell(pool.spread(m.name), pool.label == best[m.name]) for m in shown]
-        lines.append(" & ".join([escape_latex(pool.label), *cells]) + r" \\")
     count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    caption = f"{escape_latex(stream)}. Per cent, mean $\\pm$ standard deviation over {count} seed(s)."
+    caption = f"{escape_latex(title)}. Per cent, mean $\\pm$ standard deviation over {count} seed(s)."
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{caption}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(shown)}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
             r"\toprule",
-            " & ".join(["method", *(escape_latex(m.title) for m in shown)]) + r" \\",
+            " & ".join(["method", *map(escape_latex, columns)]) + r" \\",
             r"\midrule",
-            *lines,
+            *(" & ".join([escape_latex(label), *cells]) + r" \\" for label, *cells in rows),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",

@@ -43,7 +43,7 @@ def cards(figures: Sequence[tuple[str, str]]) -> str:
 
 
 def table(
-    columns: Sequence[str],
+    columns: Sequence[str | Markup],
     rows: Sequence[Sequence[object]],
     *,
     left: Sequence[int] = (),

@@ -80,13 +80,13 @@ class Pool:
         same = all(other == names[0] for other in names)
         return list(names[0]) if same else [f"task {j + 1}" for j in range(len(names[0]))]
 
-    def accuracy_line(self) -> Line:
+    def accuracy_line(self, banded: bool = True) -> Line:
         """Mean accuracy over the tasks seen so far, per cent, ± its standard deviation over seeds."""
-        return _line(np.stack([accuracy_after_each(matrix) for matrix in self.matrices]))
+        return _line(np.stack([accuracy_after_each(matrix) for matrix in self.matrices]), banded)
 
-    def forgetting_line(self) -> Line:
+    def forgetting_line(self, banded: bool = True) -> Line:
         """Forgetting after every task, points, ± its standard deviation over seeds."""
-        return _line(np.stack([forgetting_after_each(matrix) for matrix in self.matrices]))
+        return _line(np.stack([forgetting_after_each(matrix) for matrix in self.matrices]), banded)
 
 
 def pools(found: Collected) -> dict[str, list[Pool]]:
@@ -125,8 +125,8 @@ def _differing(kin: Sequence[Run]) -> list[str]:
     return [name for name in names if len({repr(run.settings.get(name)) for run in kin}) > 1]
 
 
-def _line(values: np.ndarray) -> Line:
-    """Values [seeds, T] as a line of per cents with a band of one standard deviation on each side."""
+def _line(values: np.ndarray, banded: bool) -> Line:
+    """Values [seeds, T] as a line of per cents, where asked with a band of one standard deviation on each side."""
     spreads = [over_seeds(column) for column in 100 * values.T]
-    means, sds = np.array([s.mean for s in spreads]), np.array([s.sd for s in spreads])
+    means, sds = np.array([s.mean for s in spreads]), np.array([s.sd if banded else math.nan for s in spreads])
     return Line(means.tolist(), (means - sds).tolist(), (means + sds).tolist())

@@ -49,7 +49,7 @@ def cost(values: Sequence[float], start: float, end: float) -> Scale:
         return linear([0.0, high if high > 0 else 1.0], start, end)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     every = math.ceil((last - first) / 6)
-    ticks = tuple((10.0**n, _short(10.0**n)) for n in range(first, last + 1, every))
+    ticks = tuple((10.0**n, _power(n)) for n in range(first, last + 1, every))
     return Scale(10.0**first, 10.0**last, start, end, ticks, log=True)
 
 
@@ -59,5 +59,8 @@ def _round_step(least: float) -> float:
     return next(m * power for m in (5.0, 2.0, 1.0) if m * power <= least * (1 + 1e-9))
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+def _power(n: int) -> str:
+    """10 to the n as it is read: 0.01, 1,000, 10⁻⁵."""
+    if -3 <= n <= 5:
+        return f"{10**n:,}" if n >= 0 else f"{10.0**n:g}"
+    return "10" + str(n).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -34,9 +34,10 @@ th, td { padding: .32rem .8rem; text-align: right; border-bottom: 1px solid var(
 th:first-child, td:first-child { text-align: left; padding-left: .2rem; }
 td.text, th.text { text-align: left; white-space: normal; }
 th { font-weight: 600; color: var(--soft); }
+thead th { white-space: normal; vertical-align: bottom; }
 tbody th { color: var(--ink); font-weight: 500; }
 tr.best td, td.best { font-weight: 700; }
-td small { color: var(--soft); font-weight: 400; }
+td small, th small { color: var(--soft); font-weight: 400; }
 .row { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
 figure { margin: .5rem 0 1rem; background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
          padding: .8rem; max-width: 100%; }

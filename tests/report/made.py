@@ -26,12 +26,20 @@ def history(method: str = "er", seed: int = 0, T: int = 3, **fields: Any) -> His
 
 
 def run(
-    folder: Path, method: str = "er", seed: int = 0, *, stream: str = "digits", T: int = 3, hyper=None, **fields: Any
+    folder: Path,
+    method: str = "er",
+    seed: int = 0,
+    *,
+    stream: str = "digits",
+    T: int = 3,
+    hyper: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
+    **fields: Any,
 ) -> Path:
-    """A run folder; ``hyper`` joins the hyper-parameters, other fields are set in the history."""
+    """A run folder; ``hyper`` joins the hyper-parameters, ``options`` the options, other fields the history."""
     folder.mkdir(parents=True)
     record = {"method": method, "stream": stream, "scenario": "cil", "tasks": None, "seed": seed, "set": hyper or {}}
-    runs.write_record(folder, "train", record)
+    runs.write_record(folder, "train", {**record, **(options or {})})
     made = history(method, seed, T, **fields)
     made.hyper |= hyper or {}
     runs.write_json(folder / runs.RESULTS["train"], made.to_dict())

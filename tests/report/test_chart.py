@@ -3,7 +3,10 @@
 import math
 import re
 import xml.etree.ElementTree as tree
-from itertools import pairwise
+from itertools import combinations
+
+import numpy as np
+import pytest
 
 from pyfast_mmcl.report import chart
 
@@ -43,15 +46,31 @@ def test_a_single_task_and_equal_values_are_drawn():
         assert len(list(root.iter("title"))) == sum(map(math.isfinite, values))
 
 
-def test_names_of_points_do_not_cover_each_other():
-    names = [f"method_{i}" for i in range(6)]
-    points = {name: chart.Point(10.0 + (name == "method_5"), 50.0, NAN, NAN) for name in names}
+@pytest.mark.parametrize("seed", range(5))
+def test_names_of_points_cover_neither_each_other_nor_markers(seed):
+    rng = np.random.default_rng(seed)
+    names = [f"method_{i}" for i in range(12)]
+    points = {name: chart.Point(rng.uniform(0, 100), rng.uniform(40, 60), NAN, NAN) for name in names}
+    points["method_1"] = points["method_0"]
     root = drawing(chart.scatter(points, chart.marks(names), x="s", y="%", alt=""))
     written = [t for t in root.iter("text") if t.get("class") == "name"]
-    places = sorted(float(t.get("y")) for t in written if t.text != "method_5")
-    assert {t.text for t in written} == set(names)
-    assert all(b - a >= 11.9 for a, b in pairwise(places))
-    assert all(float(t.get("x")) <= chart.WIDTH for t in written)
+    assert len(written) >= 9 and {"method_0", "method_1"} <= {t.text for t in written} <= set(names)
+    share = {"start": 0.0, "middle": 0.5, "end": 1.0}
+    boxes = []
+    for t in written:
+        left = float(t.get("x")) - share[t.get("text-anchor")] * 6 * len(t.text)
+        boxes.append((left, float(t.get("y")) - 9, left + 6 * len(t.text), float(t.get("y"))))
+    for one, other in combinations(boxes, 2):
+        assert one[0] >= other[2] or other[0] >= one[2] or one[1] >= other[3] or other[1] >= one[3]
+    assert all(0 <= b[0] and b[2] <= chart.WIDTH and 0 <= b[1] and b[3] <= chart.HEIGHT for b in boxes)
+
+
+def test_names_without_room_are_left_to_the_legend():
+    names = [f"method_{i}" for i in range(40)]
+    points = {name: chart.Point(5.0, 50.0, NAN, NAN) for name in names}
+    root = drawing(chart.scatter(points, chart.marks(names), x="s", y="%", alt=""))
+    assert 5 <= len([t for t in root.iter("text") if t.get("class") == "name"]) < 40
+    assert len(list(root.iter("title"))) == 40
 
 
 def test_points_carry_their_interval():

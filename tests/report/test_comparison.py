@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from pyfast_mmcl.report import chart, comparison, pages
+from pyfast_mmcl.report import chart, comparison, export, pages
 from pyfast_mmcl.report.collect import collect
 from pyfast_mmcl.report.measures import mean_sd
 from pyfast_mmcl.report.pooled import pools
@@ -68,8 +68,8 @@ def test_every_stream_and_run_has_its_place(page):
 
 
 def test_the_best_is_bold_and_baselines_do_not_compete(page):
-    assert page.text.count('<td class="best">') > 0
-    assert comparison.blocks.baselines() >= {"finetune", "joint"}
+    assert page.text.count('<td class="best">') > 0  # er and er with a small memory
+    assert export.baselines() >= {"finetune", "joint"}
     for row in re.findall(r'<tr><th scope="row">(?:finetune|joint)</th>.*?</tr>', page.text):
         assert 'class="best"' not in row
 

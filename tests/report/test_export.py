@@ -51,18 +51,37 @@ def test_the_matrix(tmp_path):
     assert [[float(v) for v in row[1:]] for row in rows[2:]] == made.accuracy
 
 
-def test_latex(tmp_path):
-    text = export.latex(pools(collect([grid(tmp_path, streams=("my_data & 50%",))])))
+METHODS = ("derpp", "er", "joint")
+
+
+def lines_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.endswith(r"\\")]
+
+
+def test_latex_of_one_stream(tmp_path):
+    text = export.latex(pools(collect([grid(tmp_path, METHODS, streams=("my_data & 50%",))])))
     assert r"my\_data \& 50\%" in text and r"$\cdot$" in text
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
-    assert text.count("{") == text.count("}") and text.count("$") % 2 == 0
-    head, *body = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(body) == 3 and {line.count("&") - line.count(r"\&") for line in (head, *body)} == {len(MEASURES)}
+    assert text.count("{") == text.count("}") and text.count("$") % 2 == 0 and text.isascii()
+    head, *body = lines_of(text)
+    assert len(body) == 3 and {line.count("&") for line in (head, *body)} == {len(MEASURES)}
     mean = 100 * over_seeds(history("er", s).summary()["last_accuracy"] for s in range(3)).mean
     line = next(line for line in body if line.startswith("er "))
-    assert f"{mean:.1f}" in line and r"\pm" in line
-    assert sum(line.split("&")[1].count(r"\mathbf") for line in body) == 1
-    assert text.isascii()
+    assert f"{mean:.1f}" in line and r"\pm" in line and "over 3 seed(s)" in text
+    # Bold is the best of er and derpp; joint, an upper bound, does not compete.
+    bold = [line.split(" ")[0] for line in body if r"\mathbf" in line.split("&")[1]]
+    assert len(bold) == 1 and bold[0] in ("er", "derpp")
+
+
+def test_latex_of_several_streams_begins_with_all_of_them(tmp_path):
+    run(tmp_path / "single", "mas", stream="har")
+    table_pools = pools(collect([grid(tmp_path / "grid", METHODS), tmp_path / "single"]))
+    text = export.latex(table_pools)
+    assert text.count(r"\begin{tabular}") == 3 and "over 1 to 3 seed(s)" in text
+    head, *body = lines_of(text[: text.index(r"\end{table}")])
+    assert head.count("&") == 2 and [line.split(" ")[0] for line in body] == ["derpp", "er", "joint", "mas"]
+    mas = next(line for line in body if line.startswith("mas"))
+    assert mas.startswith("mas & -- & $") and r"\pm" not in mas
 
 
 @pytest.mark.parametrize(

@@ -39,5 +39,6 @@ def test_costs_are_by_ratio_only_where_they_spread():
     wide = scales.cost([0.02, 3000], 0, 1)
     assert wide.log and wide.low <= 0.02 and wide.high >= 3000 and wide(wide.low) == 0 and wide(wide.high) == 1
     assert [words for _, words in wide.ticks] == ["0.01", "0.1", "1", "10", "100", "1,000", "10,000"]
+    assert [words for _, words in scales.cost([2e-6, 3e-4], 0, 1).ticks] == ["10⁻⁶", "10⁻⁵", "10⁻⁴", "0.001"]
     assert wide(10.0) - wide(1.0) == pytest.approx(wide(1.0) - wide(0.1))
     assert scales.cost([0.0, 0.0], 0, 1)(0.0) == 0
