@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from pyfast_mmcl.clustering.init import initial_centers
 from pyfast_mmcl.clustering.inputs import read_rows
 from pyfast_mmcl.clustering.lloyd import Fit, block_step, lloyd, mean_update
+from pyfast_mmcl.clustering.samples import Samples
 
 _SEEDS = 2**62
 
@@ -38,3 +40,8 @@ def kmeans_of(codes: Tensor, K: int, *, n_init: int = 20, spherical: bool = Fals
         )
 
     return min((run() for _ in range(n_init)), key=lambda fit: fit.inertia)
+
+
+def rows_of(samples: Samples, encode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """All rows [N, …] of ``samples``, or their codes."""
+    return torch.cat([x if encode is None else encode(x) for _, x in samples.blocks()])

@@ -68,6 +68,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     """
 
     takes_images = False
+    least_rows = 1  # 2 where statistics of a batch are needed
     n_clusters: Any
     random_state: Any
     training: Training | None
@@ -84,6 +85,10 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     @abstractmethod
     def _codes(self, network: Any, x: Tensor) -> Tensor: ...
 
+    def _scale(self, samples: Samples) -> tuple[Tensor, float] | None:
+        """Shift and factor of the rows (``Samples.scaling``)."""
+        return None if self.takes_images else samples.measure()
+
     def _keep(self, samples: Samples) -> None:
         """Set further fitted attributes."""
 
@@ -94,8 +99,11 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         K = check_n_clusters(self.n_clusters, len(samples))
         if how.resume and self.random_state is None:
             raise InputError("resume: a run whose random_state is None cannot be told from others; give a number.")
+        if len(samples) < self.least_rows:
+            name = type(self).__name__
+            raise InputError(f"{name} needs at least {self.least_rows} rows, got n_samples={len(samples)}; pass more.")
         seed = int(generator(self.random_state).integers(_LARGEST_SEED))
-        self._scaling = None if self.takes_images else samples.measure()
+        self._scaling = self._scale(samples)
         samples.scaling = self._scaling
         with isolated(samples.device, how.threads):
             seed_torch(samples.device, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -62,6 +63,14 @@ class Samples:
         mean = total / len(self)
         variance = float((square / len(self) - mean.square()).clamp_min(0).mean())
         return mean + first, variance**-0.5 if variance > 0 else 1.0
+
+    def limits(self) -> tuple[Tensor, float]:
+        """The scaling after which every number lies in [0, 1]; one shift and one factor for all features."""
+        low, high = math.inf, -math.inf
+        for start in range(0, len(self), _BLOCK_ROWS):
+            part = self._pick(torch.arange(start, min(start + _BLOCK_ROWS, len(self))))
+            low, high = min(low, float(part.min())), max(high, float(part.max()))
+        return torch.full(self.shape, low, dtype=torch.float64), 1 / (high - low) if high > low else 1.0
 
     def fingerprint(self) -> str:
         """A hash of the shape and of some rows, by which a checkpoint knows its rows again."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from pyfast_mmcl.clustering.base import number_in, whole_number
-from pyfast_mmcl.clustering.codes import kmeans_of
+from pyfast_mmcl.clustering.codes import kmeans_of, rows_of
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
 from pyfast_mmcl.clustering.samples import Samples
 from pyfast_mmcl.losses.clustering import assignment_kl, student_t, target_distribution
@@ -134,10 +134,10 @@ class DEC(DeepEstimator):
             return {"reconstruction": mse_loss(autoencoder.decode(z), x), "clustering": self.gamma * kl}
 
         def start() -> None:
-            network.centers.copy_(kmeans_of(codes_of(network, samples), K, n_init=self.n_init).centers)
+            network.centers.copy_(kmeans_of(rows_of(samples, autoencoder.encode), K, n_init=self.n_init).centers)
 
         def update(done: int) -> bool:
-            q = student_t(codes_of(network, samples), network.centers)
+            q = student_t(rows_of(samples, autoencoder.encode), network.centers)
             labels = q.argmax(1)
             changed = float((labels != network.labels).float().mean())
             network.target.copy_(target_distribution(q))
@@ -180,8 +180,3 @@ class DEC(DeepEstimator):
 
     def _keep(self, samples: Samples) -> None:
         self.cluster_centers_ = samples.give(self.network_.centers.detach())
-
-
-def codes_of(network: Network, samples: Samples) -> Tensor:
-    """Codes [N, d] of all rows."""
-    return torch.cat([network.autoencoder.encode(x) for _, x in samples.blocks()])

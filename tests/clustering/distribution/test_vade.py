@@ -1,0 +1,48 @@
+"""VaDE: start from a mixture, both likelihoods, and what it does for digits."""
+
+import numpy as np
+import pytest
+import torch
+
+from pyfast_mmcl._errors import InputError, UnknownNameError
+from pyfast_mmcl.clustering.distribution.vade import VaDE
+from pyfast_mmcl.metrics.clustering import clustering_accuracy
+from tests.check import raises_sentence
+from tests.clustering.sets import digits
+
+X, Y = digits()
+SMALL = {"widths": (64, 128), "pretrain_epochs": 8, "epochs": 10, "batch_size": 100}
+
+
+def test_the_prior_starts_from_a_mixture_of_the_codes():
+    model = VaDE(10, **{**SMALL, "epochs": 0}, random_state=0).fit(X)
+    phases = {epoch["phase"] for epoch in model.history_}
+    assert phases == {"pretraining"}
+    codes = torch.from_numpy(model.transform(X))
+    weights = model.predict_proba(X).mean(0)
+    expected = model.network_.mixture()[0].exp().detach().numpy()
+    np.testing.assert_allclose(weights, expected, atol=0.02)
+    of_cluster = codes[torch.from_numpy(model.labels_) == 0]
+    assert float((of_cluster.mean(0) - model.network_.centers[0]).norm()) < float(codes.std(0).norm())
+
+
+def test_digits_are_found():
+    model = VaDE(10, **SMALL, random_state=0).fit(X)
+    assert clustering_accuracy(Y, model.labels_) > 0.65
+    assert set(model.history_[-1]["terms"]) == {"reconstruction", "divergence"}
+
+
+def test_bernoulli_rows_lie_between_zero_and_one():
+    model = VaDE(3, widths=(16,), code=2, pretrain_epochs=1, epochs=2, likelihood="bernoulli", random_state=0)
+    model.fit(X[:60] * 3 - 7)
+    shift, factor = model._scaling
+    scaled = (X[:60] * 3 - 7 - shift.numpy()) * factor
+    assert scaled.min() == 0 and scaled.max() == pytest.approx(1)
+
+
+def test_bad_parameters_are_named():
+    with raises_sentence(UnknownNameError, "likelihood", "gausian"):
+        VaDE(3, likelihood="gausian").fit(X[:50])
+    for bad, words in (({"code": 0}, "code"), ({"widths": ()}, "widths"), ({"lr": -1}, "lr")):
+        with raises_sentence(InputError, words):
+            VaDE(3, **bad).fit(X[:50])
