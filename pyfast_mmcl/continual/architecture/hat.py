@@ -71,7 +71,9 @@ def hat(lam: float = 0.75, s_max: float = 400.0) -> list[Part]:
     a^{<t} is the maximum of the masks of the earlier tasks at s_max. Embeddings e are compensated for the annealing and
     kept within ±6, as in the paper. Needs the task id at test (task-incremental streams) and a
     ``models.MaskedClassifier``: layers without normalisation, a head per task. The paper trains with optimizer="sgd",
-    its learning rate 0.05 divided by 3 when the validation loss stands still, and batches of 64.
+    its learning rate 0.05 divided by 3 when the validation loss stands still, and batches of 64. There lam pulls every
+    e down by about lr · lam · s_max / (4 U) a step, U the units of the model: with a few hundred units choose a smaller
+    lam, or all masks close; Adam does not mind.
 
     An optimizer that moves weights without a gradient, as AdamW's decay does, would wear earlier tasks away: ours puts
     wholly held weights back after the step, to the bit. What a mask holds in part, between 0 and 1, still moves.

@@ -12,16 +12,16 @@ from pyfast_mmcl.train.registry import recipe
     paper="S. Hou et al., Learning a Unified Classifier Incrementally via Rebalancing (less-forget constraint), "
     "CVPR 2019; A. Romero et al., FitNets, ICLR 2015",
 )
-def feature_kd(lam: float = 5.0, measure: str = "cosine", of: str = "auto", growing: bool = True) -> list[Part]:
+def feature_kd(lam: float = 5.0, distance: str = "cosine", of: str = "auto", growing: bool = True) -> list[Part]:
     """The stream's objective, and embeddings held to those of the model before the task.
 
-    loss = objective + lam · (1 − cosine(f, f')).mean(), or lam · ‖f − f'‖² with measure "mse"
+    loss = objective + lam · (1 − cosine(f, f')).mean(), or lam · ‖f − f'‖² with distance "mse"
 
-    lam      weight (5, as Hou et al. for CIFAR-100 with "cosine"); 0 for none
-    measure  "cosine" or "mse"
-    of       which embeddings f: "features" before the head, those of the single "modalities", "both" (their mean), or
-             "auto": features where the model gives them, modalities where it does not, as two towers do
-    growing  multiply lam by √(earlier classes / classes of the task) (True, as Hou et al.)
+    lam       weight (5, as Hou et al. for CIFAR-100 with "cosine"); 0 for none
+    distance  "cosine" or "mse"
+    of        which embeddings f: "features" before the head, those of the single "modalities", "both" (their mean), or
+              "auto": features where the model gives them, modalities where it does not, as two towers do
+    growing   multiply lam by √(earlier classes / classes of the task) (True, as Hou et al.)
 
     f' is a frozen copy of the model before the task, asked for the rows of this task: no row is kept. It says nothing
     about the head, so earlier classes still lose to those of the task where nobody replays them. Of the method of Hou
@@ -30,4 +30,7 @@ def feature_kd(lam: float = 5.0, measure: str = "cosine", of: str = "auto", grow
 
     Reference: Hou et al., CVPR 2019, section 3.3; with "mse" Romero et al., ICLR 2015, without their regressor.
     """
-    return [Objective(), EmbeddingDistillation("feature_kd", FeatureDistillation(measure), lam, of=of, growing=growing)]
+    return [
+        Objective(),
+        EmbeddingDistillation("feature_kd", FeatureDistillation(distance), lam, of=of, growing=growing),
+    ]
