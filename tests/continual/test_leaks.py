@@ -1,0 +1,189 @@
+"""What no recipe may do: answer a row by its batch-mates, look at test rows or at later tasks, know a hidden task id,
+keep more than its budget."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.data import cat
+from pyfast_mmcl.train import recipes
+from pyfast_mmcl.train.examine import answer as examined
+from tests.check import assert_same_bits
+from tests.continual.battery import SCENARIOS, TASKS, Bystander, Killed, fitted, home, made, memories, stream_for
+
+METHODS = sorted(recipes())
+
+HOMES = [(method, scenario) for method in METHODS for scenario in SCENARIOS]
+CAPACITY = 7
+
+
+@pytest.fixture(autouse=True)
+def one_thread(seeded):
+    """Rows this small are not worth a second thread."""
+    torch.set_num_threads(1)
+
+
+def answer(learner, rows):
+    """Everything that is said about the rows, {name: [B, …]}."""
+    out = examined(learner, rows, learner.parts)
+    said = {"scores": out.scores, **{f"heads {m}": x for m, x in out.heads.items()}}
+    return {**said, **{f"side {m}": x for m, x in out.modalities.items()}}
+
+
+def assert_same_answer(found, expected, rows):
+    for name, x in found.items():
+        y = expected[name][rows]
+        # Classes that a head leaves out get the lowest number of the precision, which is no scale.
+        size = float(y.masked_fill(y.abs() > 1e30, 0.0).abs().max()) if y.numel() else 0.0
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5 * max(size, 1.0), msg=lambda text, n=name: f"{n}: {text}")
+
+
+def trained(method, scenario):
+    learner = fitted(method, scenario)
+    if isinstance(learner, str):
+        pytest.skip(f"refused: {learner}")
+    return learner, stream_for(method, scenario)
+
+
+def rows_at_test(stream, task):
+    return stream.loader(task, "test", batch_size=64)[0]
+
+
+@pytest.mark.parametrize(("method", "scenario"), HOMES)
+def test_the_answer_for_a_row_does_not_depend_on_its_batch(method, scenario):
+    learner, stream = trained(method, scenario)
+    first, second = (rows_at_test(stream, task) for task in range(TASKS))
+    rows = cat([first, second])
+    whole, n = answer(learner, rows), len(rows)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
+    assert_same_answer(answer(learner, rows.select(order)), whole, order)
+    for part in (slice(0, 1), slice(1, len(first)), slice(len(first), n), torch.arange(0, n, 3), torch.arange(n) == 5):
+        assert_same_answer(answer(learner, rows.select(part)), whole, part)
+    # Mates as no test set has them: a rule of the whole batch, such as a vote or a norm, would follow them.
+    wild = replace(
+        second,
+        inputs={m: 100 * x if x.is_floating_point() else x.roll(1, 0) for m, x in second.inputs.items()},
+        present={m: torch.zeros_like(p) if m == "text" else p for m, p in second.present.items()},
+    )
+    kept = slice(0, len(first))
+    found = {name: x[kept] for name, x in answer(learner, cat([first, wild, wild])).items()}
+    assert_same_answer(found, whole, kept)
+
+
+@pytest.mark.parametrize(("method", "scenario"), HOMES)
+def test_an_answer_follows_from_the_inputs_alone(method, scenario):
+    """The label of a test row, its id, and its task where the scenario hides it could be anything."""
+    learner, stream = trained(method, scenario)
+    rows = rows_at_test(stream, 0)
+    assert bool((rows.task >= 0).all()) == stream.scenario.task_id_at_test
+    whole = answer(learner, rows)
+    others = replace(rows, target=rows.target.flip(0), index=rows.index.flip(0) + 1000, fresh=0)
+    for name, x in answer(learner, others).items():
+        assert_same_bits(x, whole[name])
+
+
+@pytest.mark.parametrize(("method", "scenario"), HOMES)
+def test_no_part_is_given_a_row_that_is_not_its_task_s(method, scenario):
+    """Every row that the stream gave while a hook of the method was asking is a training row of the task."""
+    _, stream = trained(method, scenario)
+    seen = recipes()[method].trains_on == "seen"
+    asked = [(asker, rows) for asker, rows in stream.given if asker != "learner"]
+    for (hook, task), rows in asked:
+        assert hook != "predict", "a prediction reads the stream"
+        assert torch.isin(rows, stream.rows(task, seen=seen)).all(), f"{hook} in task {task} was given other rows"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_is_asked_about_test_rows_without_label_or_hidden_task(method):
+    scenario = home(method)
+    stream = stream_for(method, scenario)
+    learner, shown = made(method, stream), []
+    test = torch.cat([stream.rows(task, "test") for task in range(TASKS)])
+
+    def look(module, args):
+        rows = args[0]
+        mine = torch.isin(rows.index, test)
+        shown.append(int(mine.sum()))
+        if mine.any():
+            assert not module.training and bool(mine.all())
+            assert bool((rows.target == -1).all()), "the label of a test row reaches the model"
+            assert stream.scenario.task_id_at_test or bool((rows.task == -1).all()), "a hidden task id does"
+
+    learner.model.register_forward_pre_hook(look)
+    learner.fit(stream)
+    # Before the first task and after each, or as often as the history holds numbers for.
+    assert sum(shown) >= (TASKS + 1) * len(test)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_learnt_does_not_depend_on_test_rows(method):
+    """With other test rows, inputs and labels, model and parts come out the same to the bit."""
+    scenario = home(method)
+    stream, whole = stream_for(method, scenario, "test"), fitted(method, scenario)
+    clean = stream_for(method, scenario)
+    rows = clean.rows(0, "test")
+    assert not torch.equal(clean.gather(rows)[0]["image"], stream.gather(rows)[0]["image"])
+    run = made(method, stream)
+    run.fit(stream)
+    assert_same_state(run.parts[-1].kept[-1], whole.parts[-1].kept[-1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_learnt_does_not_depend_on_later_tasks(method):
+    """After the first task, model and parts are the same to the bit whatever the rows of the second one are."""
+    scenario = home(method)
+    stream, whole = stream_for(method, scenario, "later"), fitted(method, scenario)
+    run = made(method, stream, Bystander(task=0))
+    with pytest.raises(Killed):
+        run.fit(stream)
+    assert_same_state(run.parts[-1].kept[0], whole.parts[-1].kept[0])
+
+
+def assert_same_state(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert_same_bits(ours[name], theirs[name])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_memories_keep_their_budget_of_rows(method):
+    """In every step and after every task; a method without a capacity keeps no rows at all."""
+    stream, defaults = stream_for(method, home(method)), recipes()[method].defaults
+    if "capacity" not in defaults:
+        assert not memories(fitted(method, home(method)))
+        return
+    learner = made(method, stream, hyper={"capacity": CAPACITY})
+    learner.fit(stream)
+    sizes = learner.parts[-1].sizes
+    rows = [sum(n for n, _ in step) for step in sizes]
+    assert max(rows) == CAPACITY and len(sizes) == learner.step + TASKS
+    kept = memories(learner)[0].all()
+    assert torch.isin(kept.index, torch.cat([stream.rows(task) for task in range(TASKS)])).all()
+
+
+BYTES = [name for name in METHODS if "max_bytes" in recipes()[name].defaults]
+
+
+@pytest.mark.parametrize("method", BYTES)
+@pytest.mark.parametrize("budget", [300, 3000])
+def test_memories_keep_their_budget_of_bytes(method, budget):
+    """Columns, presence, ids and keys together; what a checkpoint would hold of them is no more."""
+    stream = stream_for(method, home(method))
+    learner = made(method, stream, hyper={"capacity": None, "max_bytes": budget})
+    try:
+        learner.fit(stream)
+    except InputError as refusal:
+        assert budget == 300 and "bytes" in str(refusal)
+        return
+    sizes = [sum(n for _, n in step) for step in learner.parts[-1].sizes]
+    assert budget / 2 < max(sizes) <= budget
+    for memory in memories(learner):
+        held = memory.all()
+        columns = [*held.inputs.values(), *held.present.values(), held.target, held.task, held.index]
+        assert sum(x.numel() * x.element_size() for x in columns) <= memory.nbytes <= budget
+
+
+def test_some_method_has_a_budget_of_bytes():
+    assert "er" in BYTES
