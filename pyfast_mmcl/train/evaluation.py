@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyfast_mmcl._errors import InputError, unknown_name
 from pyfast_mmcl.data import Batch, Loader
+from pyfast_mmcl.metrics.answers import token_accuracy
 from pyfast_mmcl.metrics.continual import accuracy
 from pyfast_mmcl.metrics.retrieval import recall_at_k
 from pyfast_mmcl.models import Output
@@ -24,6 +25,11 @@ Measure = Callable[[Answers], float]
 def class_accuracy(answers: Answers) -> float:
     """Share of rows whose best score is the target; of a generated answer all tokens must be right."""
     return accuracy((out.scores, batch.target) for batch, out in answers)
+
+
+def share_of_tokens(answers: Answers) -> float:
+    """Share of right tokens in generated answers, padding left out (``metrics.answers.token_accuracy``)."""
+    return token_accuracy((out.scores, batch.target) for batch, out in answers)
 
 
 def pair_recall(answers: Answers) -> float:
@@ -51,7 +57,11 @@ def pair_recalls(answers: Answers) -> dict[str, float]:
     return {way: recall_at_k(a.float(), b.float(), labels, k=1)[1] for way, (a, b) in ways.items()}
 
 
-MEASURES: dict[str, Measure] = {"accuracy": class_accuracy, "recall_at_1": pair_recall}
+MEASURES: dict[str, Measure] = {
+    "accuracy": class_accuracy,
+    "recall_at_1": pair_recall,
+    "token_accuracy": share_of_tokens,
+}
 _OF_OBJECTIVE = {"classify": "accuracy", "pairs": "recall_at_1"}
 
 

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from pyfast_mmcl._errors import InputError, unknown_name
 from pyfast_mmcl.losses import LogitsDistillation
+from pyfast_mmcl.models.heads import is_masked
 from pyfast_mmcl.train.generator import GeneratedRows
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.parts import Replay, check_labels
@@ -79,6 +80,11 @@ class ScholarLoss(Part):
         loss = cross_entropy(out.scores[fresh].flatten(0, -2), batch.target[fresh].flatten())
         if len(batch) == batch.fresh:
             return loss
+        if bool((batch.task[old] < 0).any()) and bool(is_masked(out.scores[fresh]).any()):
+            raise InputError(
+                "dgr: rows are scored on the classes of their task here, and those made up have none; "
+                "choose condition='task' or 'class'."
+            )
         r = 1 / (learner.task.id + 1) if self.share is None else self.share
         if self.labels == "hard":
             again = cross_entropy(out.scores[old].flatten(0, -2), batch.target[old].flatten())
