@@ -6,6 +6,7 @@ import io
 import math
 import struct
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,7 @@ def log_mel(wave: np.ndarray, rate: int, seconds: float) -> Tensor:
     return (mel_bands() @ spectrum.abs().square()).clamp(min=_LOWEST).log()
 
 
+@lru_cache(maxsize=1)
 def mel_bands() -> Tensor:
     """float32 [40, 257]: triangles whose corners are equally far apart on the mel scale 2595·log10(1 + f/700)."""
     top = 2595 * math.log10(1 + RATE / 2 / 700)

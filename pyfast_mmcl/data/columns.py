@@ -31,6 +31,7 @@ class Column:
     read: Callable[[int], Tensor] | None = None
     texts: list[str] = field(default_factory=list)
     values: Tensor | None = None
+    _like: Tensor | None = None
 
     def row(self, i: int) -> Tensor:
         """Row i as it is kept: pictures as bytes. Raises InputError, which says the row, for a damaged file."""
@@ -46,7 +47,9 @@ class Column:
 
     def like(self) -> Tensor:
         """The first row that is present."""
-        return self.row(int(self.present.nonzero()[0]))
+        if self._like is None:
+            self._like = self.row(int(self.present.nonzero()[0]))
+        return self._like
 
     def stack(self) -> Tensor:
         """All rows [N, …]; zeros where a cell is empty. Raises InputError for rows of two shapes."""
@@ -55,22 +58,28 @@ class Column:
         like = self.like()
         out = torch.zeros((len(self.present), *like.shape), dtype=like.dtype)
         for i in self.present.nonzero().flatten().tolist():
-            self.check(i, row := self.row(i), like)
-            out[i] = row
+            out[i] = self.checked(i)
         return out
 
-    def check(self, i: int, row: Tensor, like: Tensor) -> None:
-        """Raise InputError for a row of another shape or type than the first one."""
-        if row.shape != like.shape or row.dtype != like.dtype:
-            raise InputError(
-                f"{self.where[i]}: {self.name} is {row.dtype} of shape {tuple(row.shape)}, the first row's is "
-                f"{like.dtype} of shape {tuple(like.shape)}; give all rows one shape."
-            )
+    def checked(self, i: int) -> Tensor:
+        """Row i. Raises InputError where it has another shape or type than the first one."""
+        row = self.row(i)
+        check_like(self.name, self.where[i], row, self.like())
+        return row
 
     @property
     def row_bytes(self) -> int:
         like = self.like()
         return like.numel() * like.element_size()
+
+
+def check_like(name: str, where: str, row: Tensor, like: Tensor) -> None:
+    """Raise InputError for a row of another shape or type than the first one."""
+    if row.shape != like.shape or row.dtype != like.dtype:
+        raise InputError(
+            f"{where}: {name} is {row.dtype} of shape {tuple(row.shape)}, the first row's is {like.dtype} of shape "
+            f"{tuple(like.shape)}; give all rows one shape."
+        )
 
 
 def make_columns(cells: Mapping[str, list[Any]], where: Sequence[str], folder: Path, shapes: Shapes) -> list[Column]:
@@ -163,12 +172,11 @@ def number_column(name: str, group: Mapping[str, list[Any]], where: Sequence[str
         present.append(not empty)
         rows.append(None if empty else _numbers(cells, group, place))
     like = next(row for row in rows if row is not None)
-    column = Column(name, "number", torch.tensor(present), where)
-    for i, row in enumerate(rows):
+    for row, place in zip(rows, where, strict=True):
         if row is not None:
-            column.check(i, row, like)
-    column.values = torch.stack([torch.zeros_like(like) if row is None else row for row in rows])
-    return column
+            check_like(name, place, row, like)
+    values = torch.stack([torch.zeros_like(like) if row is None else row for row in rows])
+    return Column(name, "number", torch.tensor(present), where, values=values)
 
 
 def _numbers(cells: Sequence[Any], headers: Mapping[str, Any], where: str) -> Tensor:

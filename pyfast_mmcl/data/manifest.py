@@ -97,15 +97,16 @@ def table_stream(
 
 
 def choose(columns: dict[str, Any], modalities: Sequence[str] | None) -> dict[str, Any]:
-    """The columns that ``modalities`` names, with or without their kind; all where it is None."""
+    """The columns of the modalities named: "photo" is "photo:image", "imu" is "imu.x" and "imu.y"; None: all."""
     if modalities is None:
         return columns
-    wanted = [modalities] if isinstance(modalities, str) else list(modalities)
-    named = {header.partition(":")[0].strip(): header for header in columns}
-    for name in wanted:
-        if name not in columns and name not in named:
-            raise unknown_name("column for modalities=", name, [*columns, *named])
-    return {header: columns[header] for header in (name if name in columns else named[name] for name in wanted)}
+    chosen: dict[str, Any] = {}
+    for name in [modalities] if isinstance(modalities, str) else modalities:
+        found = [h for h in columns if name in (h, h.partition(":")[0].strip(), h.partition(".")[0])]
+        if not found:
+            raise unknown_name("column for modalities=", name, columns)
+        chosen |= {header: columns[header] for header in found}
+    return chosen
 
 
 def columns_stream(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import InputError, whole_number
 from pyfast_mmcl.data.folder import every_fifth, read_arrays
 from pyfast_mmcl.data.images import pixels, rgb
 from pyfast_mmcl.data.records import Records
@@ -28,7 +28,7 @@ def pacs_stream(
 ) -> Stream:
     """9,991 pictures [3, 32, 32] in [0, 1] of 7 classes in 4 styles.
 
-    scenario   "dil": one style per task, in the order photo, art painting, cartoon, sketch; "cil" or "til": the classes
+    scenario   "dil": one style per task, photo, art painting, cartoon, sketch, or the first ``n_tasks``; "cil" or "til": the classes
                dealt to ``n_tasks`` (default 3) tasks, all styles in each
     held_out   "test": every fifth picture. "validation": these are left out and their neighbours tested on instead
     size       pixels of a side, None: 32 as in the file
@@ -42,7 +42,10 @@ def pacs_stream(
         raise InputError(f"pacs_stream: expected scenario dil, cil or til, got {scenario.name!r}.")
     data = read_arrays("pacs.npz", folder)
     used, tested = every_fifth(len(data["y"]), held_out)
-    shared = scenario.labels == "shared"
+    domain, shared = torch.from_numpy(data["domain"].astype(np.int64)), scenario.labels == "shared"
+    n_tasks = (4 if shared else 3) if n_tasks is None else whole_number("n_tasks", n_tasks)
+    if shared:
+        used &= domain < n_tasks
     return Stream.from_dataset(
         Records(
             {"image": rgb(data["x"][used.numpy()], size)},
@@ -50,9 +53,9 @@ def pacs_stream(
             prepare={"image": pixels},
         ),
         scenario=scenario,
-        n_tasks=3 if n_tasks is None and not shared else n_tasks,
-        domains=torch.from_numpy(data["domain"].astype(np.int64))[used] if shared else None,
-        task_names=[str(name).replace("_", " ") for name in data["domains"]] if shared else None,
+        n_tasks=n_tasks,
+        domains=domain[used] if shared else None,
+        task_names=[str(name).replace("_", " ") for name in data["domains"][:n_tasks]] if shared else None,
         test=tested[used],
         class_names=[str(name) for name in data["classes"]],
         seed=seed,

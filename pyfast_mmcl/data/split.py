@@ -99,6 +99,14 @@ def split_rows(group: Tensor, test_rows: Tensor | None, test: Any, validation: A
     return split if test_rows is None else torch.where(test_rows, _TEST, split)
 
 
+def split_targets(target: Tensor, task_of: Tensor, test: Any, validation: Any, seed: int) -> Tensor:
+    """As ``split_rows`` with a share of the targets of each task: rows of one target are on one side, in every task."""
+    _, inverse = target.unique(return_inverse=True)
+    row = torch.arange(len(target))
+    first = torch.full((int(inverse.max()) + 1,), len(target)).scatter_reduce(0, inverse, row, "amin")
+    return split_rows(task_of[first], None, test, validation, seed)[inverse]
+
+
 def rank_in_group(group: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     """Position of every row within its group by descending key, and the size of its group."""
     _, group, count = group.unique(return_inverse=True, return_counts=True)

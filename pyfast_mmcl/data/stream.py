@@ -16,7 +16,7 @@ from pyfast_mmcl.data.loader import Loader
 from pyfast_mmcl.data.order import Order, in_order, permutation
 from pyfast_mmcl.data.records import Records, RowRecords, blank
 from pyfast_mmcl.data.scenario import Scenario, get_scenario
-from pyfast_mmcl.data.split import deal_classes, deal_domains, join, split_rows
+from pyfast_mmcl.data.split import deal_classes, deal_domains, join, split_rows, split_targets
 from pyfast_mmcl.ops.sampling import fold_seed
 
 SPLITS = ("train", "validation", "test")
@@ -106,7 +106,7 @@ class Stream:
         scenario         name, title or Scenario; "disjoint" labels are dealt by class, all others by domain
         n_tasks, classes number of tasks for an even deal of the ascending classes, or the classes of every task
         domains          [N] domain of each row (of dataset and test dataset); one task per domain, in ascending order
-        test             share of rows per task and class, or bool [N] / row numbers, or a second dataset
+        test             share of rows per task and class (pairs: of targets), bool [N], row numbers, or another dataset
         validation       share of the training rows of each task and class to validate on, or bool [N] / row numbers
         task_order       "reversed", "shuffled" (by the seed) or a permutation of the tasks
         class_order      the same for the classes before an even deal
@@ -134,7 +134,10 @@ class Stream:
         task_of = torch.where(task_of >= 0, order.argsort()[task_of], task_of)
         sets = modality_sets(scenario, task_modalities, records.modalities, order)
         group = _strata(task_of, records.target)
-        split_of = split_rows(group, test_rows, test, validation, seed)
+        if objective == "pairs" and test_rows is None and isinstance(validation, int | float):
+            split_of = split_targets(records.target, task_of, test, validation, seed)
+        else:
+            split_of = split_rows(group, test_rows, test, validation, seed)
         kept = long_tail_rows(group, records.target, split_of == SPLITS.index("train"), long_tail, seed)
         is_test = split_of == SPLITS.index("test")
         return cls(

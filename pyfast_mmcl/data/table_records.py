@@ -56,7 +56,7 @@ class TableRecords:
         return len(self._target)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
-        row = {c.name: self._shown(c, c.row(i)) for c in self._columns if bool(c.present[i])}
+        row = {c.name: self._shown(c, c.checked(i)) for c in self._columns if bool(c.present[i])}
         return {**row, TARGET: self._target[i]}
 
     def set_units(self, rows: Tensor) -> None:
@@ -70,8 +70,10 @@ class TableRecords:
             chosen = rows[column.present[rows]][:_ROWS_OF_UNITS].tolist()
             if not chosen or not column.like().is_floating_point():
                 continue
-            x = torch.stack([column.row(i) for i in chosen]).to(torch.float64)
+            held = self.records.columns[column.name] if isinstance(self.records, Records) else None
+            x = torch.stack([column.checked(i) for i in chosen]) if held is None else held[chosen]
             axes = (0, *range(2, x.ndim))
+            x = x.to(torch.float64)
             center, spread = x.mean(axes, keepdim=True), x.std(axes, keepdim=True, correction=0)
             spread = torch.where(spread > 0, spread, torch.ones_like(spread))
             self._prepare[column.name] = Units(center.to(torch.float32), spread.to(torch.float32))
