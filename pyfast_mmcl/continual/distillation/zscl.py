@@ -230,9 +230,9 @@ def _encoded(model: ClipModel, encode: Any, rows: Tensor) -> Tensor:
     training, device = model.training, next(model.parameters()).device
     model.eval()
     with torch.no_grad():
-        found = torch.cat([encode(part.to(device)).float() for part in rows.split(_ROWS)])
+        found = torch.cat([encode(part.to(device)) for part in rows.split(_ROWS)])
     model.train(training)
-    return found
+    return found.to(torch.promote_types(found.dtype, torch.float32))
 
 
 @recipe(
