@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pyfast_mmcl._errors import number_above_zero, unknown_name, whole_number
-from pyfast_mmcl.ops.fisher import fisher_diagonal
+from pyfast_mmcl._errors import InputError, number_above_zero, unknown_name, whole_number
+from pyfast_mmcl.ops.fisher import fisher_diagonal, pair_losses
 from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train.modes import evaluation_mode
+from pyfast_mmcl.train.pairs import pair_scale, two_sides
 from pyfast_mmcl.train.quadratic import scalar
 
 if TYPE_CHECKING:
     from pyfast_mmcl.data import Batch, Loader
     from pyfast_mmcl.train.learner import Learner
 
-Forward = Callable[[nn.Module, "Batch"], tuple[Tensor, Tensor]]
+Forward = Callable[[nn.Module, "Batch"], tuple[Any, Tensor]]
 
 LABELS = ("auto", "exact", "sampled", "empirical", "batch")
 # A task-incremental head masks with the lowest number of its precision, bfloat16 or float32.
@@ -60,8 +61,12 @@ def fisher(
     samples  rows to use, drawn without replacement (default: all)
     clamp    largest value kept (default: none; 1e-4 in PyCIL)
 
-    The model is in evaluation mode meanwhile.
+    Where pairs are learnt a sample is a pair and p that of its partner among the pairs of its batch (``pair_losses``),
+    so labels is "auto" or "empirical". The model is in evaluation mode meanwhile.
     """
+    if learner.objective == "pairs":
+        values = _pair_fisher(learner, loader, samples, labels)
+        return values if clamp is None else {name: value.clamp(max=clamp) for name, value in values.items()}
 
     def forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         return learner.forward(batch).scores, batch.target
@@ -88,6 +93,20 @@ def output_sensitivity(learner: Learner, loader: Loader, *, samples: int | None 
     return _measure(learner, loader, samples, forward, output="norm2", absolute=True)
 
 
+def _pair_fisher(learner: Learner, loader: Loader, samples: int | None, labels: str) -> dict[str, Tensor]:
+    if labels not in ("auto", "empirical"):
+        raise InputError(f"labels: where pairs are learnt, expected 'auto' or 'empirical', got {labels!r}.")
+
+    def forward(model: nn.Module, batch: Batch) -> tuple[Any, Tensor]:
+        v, t = two_sides(learner.forward(batch))
+        return (v, t, pair_scale(learner.model)), batch.target
+
+    def loss(outputs: Any, target: Tensor) -> Tensor:
+        return pair_losses(*outputs)
+
+    return _measure(learner, loader, samples, forward, labels="empirical", loss=loss)
+
+
 def _measure(learner: Learner, loader: Loader, samples: int | None, forward: Forward, **how: Any) -> dict[str, Tensor]:
     seed = fold_seed(learner.seed, learner.task.id)
     with evaluation_mode(learner.model):
@@ -106,6 +125,8 @@ def _rows(learner: Learner, loader: Loader, samples: int | None) -> Iterator[Bat
     for batch in loader:
         kept = keep[start : start + len(batch)]
         start += len(batch)
+        if learner.objective == "pairs":
+            kept = kept & torch.stack(list(batch.present.values())).all(0)
         if bool(kept.any()):
             yield (batch if bool(kept.all()) else batch.select(kept)).to(learner.device)
 

@@ -43,6 +43,11 @@ class CrossEntropy(Part):
         return "cross_entropy" if self.rows == "all" else f"cross_entropy_{self.rows}"
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
+        if getattr(learner, "objective", "classify") == "pairs":
+            raise InputError(
+                "cross-entropy: the stream has pairs to tell apart and no classes to score; choose a method that learns"
+                " the stream's own objective, such as er, online_ewc or kdr."
+            )
         rows = self.chosen(batch)
         target = batch.target[rows]
         if len(target) == 0:

@@ -11,6 +11,7 @@ from pyfast_mmcl.data import Batch, Records, Stream, get_scenario
 from pyfast_mmcl.models import DualEncoder, Output
 from pyfast_mmcl.train import Learner, Part, default_model, run_continual
 from pyfast_mmcl.train.evaluation import alone, class_accuracy, pair_recall, pair_recalls
+from pyfast_mmcl.train.importance import fisher
 from pyfast_mmcl.train.pairs import pair_scale
 from pyfast_mmcl.train.parts import CrossEntropy, Objective
 from tests.check import raises_sentence
@@ -18,7 +19,7 @@ from tests.check import raises_sentence
 CPU = {"device": "cpu", "progress": False}
 
 
-def make_stream(objective="pairs", n=240, classes=12):
+def make_stream(objective="pairs", n=240, classes=12, dtype=torch.float32):
     """Rows of two modalities that both tell the class, in two domains."""
     g = torch.Generator().manual_seed(3)
     target = torch.arange(n) % classes
@@ -26,6 +27,7 @@ def make_stream(objective="pairs", n=240, classes=12):
     columns = {"a": a[target] + 0.1 * torch.randn(n, 12, generator=g), "b": b[target]}
     domain, split = torch.arange(n) // (n // 2), torch.where(torch.arange(n) // classes % 5 == 0, 2, 0)
     scenario = get_scenario("dil")
+    columns = {name: x.to(dtype) for name, x in columns.items()}
     return Stream(Records(columns, target), scenario, domain, split, objective=objective)
 
 
@@ -180,3 +182,31 @@ def test_rows_of_one_modality_alone():
     only = alone(batch, "a")
     assert only.target.tolist() == [0, 1, 3] and not only.inputs["b"].any() and only.inputs["a"].all()
     assert only.present["a"].all() and not only.present["b"].any()
+
+
+def test_cross_entropy_alone_refuses_pairs_in_a_sentence():
+    with raises_sentence(InputError, "pairs to tell apart", "er, online_ewc or kdr"):
+        run_continual("mas", make_stream(), epochs=1, **CPU)
+
+
+def test_the_fisher_of_pairs_is_the_mean_square_of_each_pairs_own_gradient():
+    stream = make_stream(n=120, dtype=torch.float64)
+    learner = Learner(default_model(stream, "ewc").double(), "ewc", epochs=1, batch_size=64, **CPU)
+    learner.fit(stream)
+    batch, model = stream.loader(0, batch_size=64)[0], learner.model.eval()
+    found = fisher(learner, stream.loader(0, batch_size=64))
+    out = model(batch)
+    v, t = (F.normalize(x, dim=1) for x in out.modalities.values())
+    squares = dict.fromkeys(found, 0.0)
+    for i in range(len(batch)):
+        fixed = [torch.where((torch.arange(len(v)) == i)[:, None], x, x.detach()) for x in (v, t)]
+        s = model.logit_scale.exp() * fixed[0] @ fixed[1].T
+        own = -(s[i].log_softmax(0)[i] + s[:, i].log_softmax(0)[i]) / 2
+        grads = torch.autograd.grad(own, list(model.parameters()), retain_graph=True, allow_unused=True)
+        for (name, _), g in zip(model.named_parameters(), grads, strict=True):
+            squares[name] += 0.0 if g is None else g.square() / len(batch)
+    assert found["projections.a.weight"].any()
+    for name, value in found.items():
+        torch.testing.assert_close(value, squares[name] + torch.zeros_like(value))
+    with raises_sentence(InputError, "expected 'auto' or 'empirical', got 'exact'"):
+        fisher(learner, stream.loader(0), labels="exact")

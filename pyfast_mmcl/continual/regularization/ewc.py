@@ -9,7 +9,7 @@ from torch import Tensor
 from pyfast_mmcl._errors import CheckpointError, unknown_name
 from pyfast_mmcl.train.importance import check_estimator, fisher
 from pyfast_mmcl.train.part import Part
-from pyfast_mmcl.train.parts import CrossEntropy
+from pyfast_mmcl.train.parts import Objective
 from pyfast_mmcl.train.quadratic import Quadratic, penalty_strength, state_entry
 from pyfast_mmcl.train.registry import recipe
 
@@ -96,4 +96,4 @@ def ewc(
     Reference: Kirkpatrick et al., PNAS 114, 2017, equation 3; the factor ½ and one penalty per task are theirs. The
     folding is exact (Huszár, PNAS 115, 2018, states the anchor).
     """
-    return [CrossEntropy(), ElasticWeights(lam, mode=mode, labels=labels, samples=samples, clamp=clamp)]
+    return [Objective(), ElasticWeights(lam, mode=mode, labels=labels, samples=samples, clamp=clamp)]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyfast_mmcl.train.importance import check_estimator, fisher
 from pyfast_mmcl.train.part import Part
-from pyfast_mmcl.train.parts import CrossEntropy
+from pyfast_mmcl.train.parts import Objective
 from pyfast_mmcl.train.quadratic import Quadratic, penalty_strength
 from pyfast_mmcl.train.registry import recipe
 
@@ -60,4 +60,4 @@ def ewc_huszar(
     Reference: Huszár, PNAS 115, 2018. The single penalty and its centre are stated there; the estimator and the factor
     ½ follow our specification and the published method may differ in them.
     """
-    return [CrossEntropy(), SummedFisher(lam, labels=labels, samples=samples, clamp=clamp)]
+    return [Objective(), SummedFisher(lam, labels=labels, samples=samples, clamp=clamp)]

@@ -9,7 +9,7 @@ from torch import Tensor
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.train.importance import check_estimator, fisher
 from pyfast_mmcl.train.part import Part
-from pyfast_mmcl.train.parts import CrossEntropy
+from pyfast_mmcl.train.parts import Objective
 from pyfast_mmcl.train.quadratic import Quadratic, penalty_strength
 from pyfast_mmcl.train.registry import recipe
 
@@ -78,4 +78,4 @@ def online_ewc(
     Reference: Schwarz et al., ICML 2018, section 4. The factor ½ is that of ewc.
     """
     part = FadingWeights(lam, gamma, gamma_in_penalty=gamma_in_penalty, labels=labels, samples=samples, clamp=clamp)
-    return [CrossEntropy(), part]
+    return [Objective(), part]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pyfast_mmcl._errors import InputError, number_above_zero
+from pyfast_mmcl._errors import number_above_zero
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.parts import Objective
 from pyfast_mmcl.train.quadratic import Quadratic, copied, penalty_strength, scalar, state_entry
@@ -35,8 +35,6 @@ class SynapticIntelligence(Part):
         self._before: dict[str, tuple[Tensor, Tensor]] = {}  # g and θ of the step being taken
 
     def before_task(self, learner: Learner, task: Task) -> None:
-        if getattr(learner.accelerator, "scaler", None) is not None:
-            raise InputError("si: the gradients of float16 training are scaled; train in bfloat16 or float32.")
         self.path_, self.start_ = {}, {}
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
