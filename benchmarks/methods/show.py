@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from pyfast_mmcl.data import Stream
+from pyfast_mmcl.train.evaluation import Measure
 
 SEEDS = (0, 1, 2, 3, 4)
 FEWER = SEEDS[:3]
@@ -31,6 +32,7 @@ class Show:
     methods   lines of the table (`shows_lines.LINES`)
     capacity  rows of the memories
     clip      whether everything starts from a pretrained CLIP; else from the small model of `train.default_model`
+    measure   what the accuracy matrix holds, where that is not what the stream asks for (`train.evaluation`)
     model     function of the stream that makes the model; None: `train.default_model`
     """
 
@@ -48,6 +50,7 @@ class Show:
     table: str = "Methods"
     config: Mapping[str, Any] = field(default_factory=dict)
     clip: bool = False
+    measure: Measure | None = None
     model: Callable[[Stream], nn.Module] | None = None
     packages: tuple[str, ...] = ("torch", "numpy")
     notes: tuple[str, ...] = ()

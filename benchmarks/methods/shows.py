@@ -161,6 +161,7 @@ def train(show: Show, line: Line, seed: int, held_out: str, strength: float | No
         seed=seed,
         device="cpu",
         progress=False,
+        measure=show.measure,
         **hyper,
     )
 

@@ -28,7 +28,7 @@ class Line:
 
 
 # Adapters and prompts start from nothing, and their papers train them faster than CLIP's own weights.
-_RATES = (3e-4, 1e-3, 3e-3)
+_RATES = (1e-3, 3e-3)
 
 LINES = {
     "finetune": Line("finetune"),
@@ -43,7 +43,7 @@ LINES = {
     "lwf": Line("lwf", strength="lam", grid=(1.0, 3.0, 10.0)),
     "feature_kd": Line("feature_kd", strength="lam", grid=(1.0, 5.0, 25.0)),
     "relation_kd": Line("relation_kd", strength="lam", grid=(1.0, 10.0, 100.0)),
-    "hat": Line("hat"),
+    "hat": Line("hat", strength="lr", grid=(1e-3, 3e-3, 1e-2)),
     "progressive": Line("progressive"),
     "wise_ft": Line("wise_ft"),
     "zscl": Line("zscl"),
@@ -52,6 +52,6 @@ LINES = {
     "kdr": Line("kdr", keeps=True),
     "moe_adapters": Line("moe_adapters", strength="lr", grid=_RATES),
     "s_liprompts": Line("s_liprompts", strength="lr", grid=_RATES),
-    "cpe_clip": Line("cpe_clip", strength="lr", grid=(3e-3, 3e-2, 3e-1), optimizer="sgd"),
+    "cpe_clip": Line("cpe_clip", strength="lr", grid=(3e-2, 3e-1), optimizer="sgd"),
     "mas": Line("mas", strength="lam", grid=(0.01, 0.1, 1.0)),
 }
