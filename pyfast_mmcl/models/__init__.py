@@ -10,9 +10,12 @@ from pyfast_mmcl.models.encoders_signals import SeriesEncoder, SpectrogramEncode
 from pyfast_mmcl.models.fusion import FUSIONS, AttentionFusion, ConcatFusion, ConfidenceFusion, GatedFusion
 from pyfast_mmcl.models.generators import RecordVAE
 from pyfast_mmcl.models.heads import ClassifierHead
+from pyfast_mmcl.models.lora import LoRA
 from pyfast_mmcl.models.masks import MaskedClassifier
 from pyfast_mmcl.models.modality_heads import ModalityHeads
+from pyfast_mmcl.models.moe import MoEAdapters
 from pyfast_mmcl.models.output import Output
+from pyfast_mmcl.models.prompts import Prompts
 from pyfast_mmcl.models.protocols import Growing
 from pyfast_mmcl.models.prototypes import PrototypeBank, PrototypeTokens
 from pyfast_mmcl.models.sequence_model import SequenceModel
@@ -30,10 +33,13 @@ __all__ = [
     "GatedFusion",
     "Growing",
     "ImageEncoder",
+    "LoRA",
     "MaskedClassifier",
+    "MoEAdapters",
     "ModalityHeads",
     "MultimodalClassifier",
     "Output",
+    "Prompts",
     "ProgressiveColumns",
     "PrototypeBank",
     "PrototypeTokens",
