@@ -47,7 +47,8 @@ def has_runs_below(folder: Path) -> bool:
 def shared_folder(places: Sequence[Path]) -> Path:
     """The innermost folder that holds all of them; of a single one that is no run, the folder itself."""
     folders = [place if has_runs_below(place) else place.parent for place in places if place.is_dir()]
-    return Path(os.path.relpath(os.path.commonpath([folder.resolve() for folder in folders])))
+    shared, here = Path(os.path.commonpath([folder.resolve() for folder in folders])), Path.cwd().resolve()
+    return shared.relative_to(here) if shared.is_relative_to(here) else shared
 
 
 def demo(out: Path, seed: int, *, epochs: int = 10, rounds: int = 7) -> None:

@@ -154,6 +154,38 @@ def mean_average_precision_at_k(
     return float(np.mean(precision[relation.counts > 0]))
 
 
+def p9d_mean_average_precision_at_k(
+    queries: Any,
+    database: Any,
+    relevant: Any = None,
+    *,
+    k: int,
+    metric: str = "cosine",
+    exclude_self: bool = True,
+    backend: str = "auto",
+) -> float:
+    """mAP@k as P9D reports it: cut at min(k, R) and divided by the hits found there, 0 where there is none.
+
+    ``AP@k = (rel * rel.cumsum(0) / ranks).sum() / rel.sum()``, over ranks 1 … min(k, R), R relevant items.
+
+    The query itself is no item (``exclude_self``). Arguments, result and errors otherwise as in
+    :func:`mean_average_precision_at_k`, of which this is one setting.
+
+    Reference: Zhu et al., *CTP*, ICCV 2023.
+    """
+    return mean_average_precision_at_k(
+        queries,
+        database,
+        relevant,
+        k=k,
+        denominator="found",
+        cut_at_relevant=True,
+        metric=metric,
+        exclude_self=exclude_self,
+        backend=backend,
+    )
+
+
 class _SameLabel:
     """Item j answers query i where their labels are equal. counts [N]: how many items answer each query."""
 

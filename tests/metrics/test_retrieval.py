@@ -49,6 +49,19 @@ def test_average_precision_cut_at_the_number_of_relevant_items():
     assert found == pytest.approx(0.5833333)
 
 
+@pytest.mark.parametrize("k", [3, 5])
+def test_p9d_by_hand(k):
+    """Three items answer, so that the cut is 3 at most: (1/2 + 2/3) / 2."""
+    q, x, relation = ranked([0, 1, 1, 0, 1])
+    assert m.p9d_mean_average_precision_at_k(q, x, relation, k=k, exclude_self=False) == pytest.approx(0.5833333)
+
+
+def test_p9d_leaves_the_query_out():
+    x = np.array([[1.0, 0.0], [0.99, 0.1], [0.0, 1.0], [0.1, 0.99]])
+    assert m.p9d_mean_average_precision_at_k(x, x, np.array([0, 0, 1, 1]), k=3) == 1
+    assert m.p9d_mean_average_precision_at_k(x, x, np.array([0, 1, 0, 1]), k=3) == 0
+
+
 def test_kaggle_examples():
     """(1/1 + 2/3) / 3 with a third relevant item never recommended; / 2 without it."""
     q, x, relation = ranked([1, 0, 1] + 8 * [0] + [1])
