@@ -76,7 +76,11 @@ def vector_chain(inputs: int, width: int) -> nn.Sequential:
 
 
 def chains_for(spec: Spec) -> dict[str, nn.Sequential]:
-    """{modality: the chain that fits its rows}. Raises InputError for rows that no chain takes."""
+    """{modality: the chain that fits its rows}. Raises InputError for rows that no chain takes, and where the answer
+    is no class."""
+    if spec.answer_length or spec.objective == "pairs":
+        asked = "pairs" if spec.objective == "pairs" else f"answers of {spec.answer_length} tokens"
+        raise InputError(f"model: expected a stream with one class per row, got one of {asked}; choose another method.")
     return {name: _chain_for(name, column, spec) for name, column in spec.inputs.items()}
 
 

@@ -64,6 +64,9 @@ def test_rows_choose_their_chain():
     assert {name: chain(inputs[name]).shape for name, chain in chains.items()} == dict.fromkeys(inputs, (1, 6))
     with raises_sentence(InputError, "text", "vocabulary"):
         chains_for(Spec(inputs, 4))
+    for answers, word in (({"answer_length": 3}, "3 tokens"), ({"objective": "pairs"}, "pairs")):
+        with raises_sentence(InputError, "one class per row", word):
+            chains_for(Spec(inputs, 4, vocabulary=9, **answers))
     with raises_sentence(InputError, "bare", "(1,)"):
         chains_for(Spec({"bare": torch.rand(1)}, 4))
 

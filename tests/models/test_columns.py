@@ -151,6 +151,16 @@ def test_the_structure_brings_the_columns_back(model):
         other.restructure(structure[:1])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_answers_near_float64(model, dtype):
+    batch, half = rows(), copy.deepcopy(model).to(dtype).eval()
+    out, truth = half(batch).scores, model.eval()(batch).scores
+    own = truth > -1e30
+    assert out.dtype == dtype and torch.equal(out.float() > -6e4, own)
+    torch.testing.assert_close(out[own].double(), truth[own], rtol=0.1, atol=0.05)
+
+
 def test_mistakes_are_named(model):
     with raises_sentence(InputError, "task id", "til"):
         ProgressiveColumns(encoders(), None)

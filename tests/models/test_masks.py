@@ -210,6 +210,20 @@ def test_the_state_brings_back_what_is_held(model):
         assert_same_bits(a.cumulative, b.cumulative)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_answers_near_float64(model, dtype):
+    batch, half = rows(), copy.deepcopy(model).to(dtype).eval()
+    out, truth = half(batch).scores, model.eval()(batch).scores
+    own = truth > -1e30
+    assert out.dtype == dtype and torch.equal(out.float() > -6e4, own)
+    torch.testing.assert_close(out[own].double(), truth[own], rtol=0.1, atol=0.05)
+    half.start_task(1, 400.0)
+    half.anneal(0.5)
+    half.close_task(1)
+    assert half.usage(1).isfinite() and all(gate.cumulative.dtype == dtype for gate in half.all_gates())
+
+
 def test_mistakes_are_named(model):
     with raises_sentence(InputError, "task id", "til"):
         MaskedClassifier(encoders(), None)
