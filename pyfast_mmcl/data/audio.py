@@ -67,18 +67,24 @@ def log_mel(wave: np.ndarray, rate: int, seconds: float) -> Tensor:
     if rate != RATE:
         shared = math.gcd(rate, RATE)
         wave = resample_poly(wave, RATE // shared, rate // shared).astype(np.float32)
-    length = max(_WINDOW, round(seconds * RATE))
-    x = torch.zeros(length)
-    x[: min(length, len(wave))] = torch.from_numpy(np.ascontiguousarray(wave[:length]))
-    spectrum = torch.stft(x, _WINDOW, _HOP, window=torch.hann_window(_WINDOW), return_complex=True)
-    return (mel_bands() @ spectrum.abs().square()).clamp(min=_LOWEST).log()
+    x = np.zeros(max(_WINDOW, round(seconds * RATE)), np.float32)
+    x[: len(wave)] = wave[: len(x)]
+    # In NumPy: torch would wake its threads for every one of these small transforms.
+    frames = np.lib.stride_tricks.sliding_window_view(x, _WINDOW)[::_HOP] * _hann()
+    energy = np.abs(np.fft.rfft(frames, axis=1)) ** 2
+    return torch.from_numpy(np.log(np.maximum(energy @ mel_bands().T, _LOWEST)).T.astype(np.float32))
 
 
 @lru_cache(maxsize=1)
-def mel_bands() -> Tensor:
-    """float32 [40, 257]: triangles whose corners are equally far apart on the mel scale 2595·log10(1 + f/700)."""
+def _hann() -> np.ndarray:
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)
+
+
+@lru_cache(maxsize=1)
+def mel_bands() -> np.ndarray:
+    """float64 [40, 257]: triangles whose corners are equally far apart on the mel scale 2595·log10(1 + f/700)."""
     top = 2595 * math.log10(1 + RATE / 2 / 700)
-    corner = 700 * (10 ** (torch.linspace(0, top, _BANDS + 2, dtype=torch.float64) / 2595) - 1)
-    frequency = torch.linspace(0, RATE / 2, _WINDOW // 2 + 1, dtype=torch.float64)
+    corner = 700 * (10 ** (np.linspace(0, top, _BANDS + 2) / 2595) - 1)
+    frequency = np.linspace(0, RATE / 2, _WINDOW // 2 + 1)
     low, middle, high = corner[:-2, None], corner[1:-1, None], corner[2:, None]
-    return torch.minimum((frequency - low) / (middle - low), (high - frequency) / (high - middle)).clamp(min=0).float()
+    return np.minimum((frequency - low) / (middle - low), (high - frequency) / (high - middle)).clip(min=0)

@@ -28,8 +28,8 @@ def pacs_stream(
 ) -> Stream:
     """9,991 pictures [3, 32, 32] in [0, 1] of 7 classes in 4 styles.
 
-    scenario   "dil": one style per task, photo, art painting, cartoon, sketch, or the first ``n_tasks``; "cil" or "til": the classes
-               dealt to ``n_tasks`` (default 3) tasks, all styles in each
+    scenario   "dil": one style per task, photo, art painting, cartoon, sketch, or the first ``n_tasks`` of them; "cil"
+               or "til": the classes dealt to ``n_tasks`` (default 3) tasks, all styles in each
     held_out   "test": every fifth picture. "validation": these are left out and their neighbours tested on instead
     size       pixels of a side, None: 32 as in the file
     dealing    further arguments of ``Stream.from_dataset``: validation, task_order, long_tail, …
