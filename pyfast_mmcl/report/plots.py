@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .html import INK
 
@@ -195,7 +196,9 @@ def losses(terms: Mapping[str, Sequence[float]]) -> Figure:
     fig, (ax,) = canvas(5.6, 2.6)
     for colour, (name, values) in zip(PALETTE, terms.items(), strict=False):
         ax.plot(np.arange(1, len(values) + 1), values, color=colour, linewidth=1.6, label=name)
-    ax.set_ylim(bottom=0)
+    # Terms such as a similarity may be negative.
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]) if ax.dataLim.y0 < 0 else 0.0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
     ax.legend(frameon=False, fontsize=8, labelcolor=INK)
     label(ax, "", "epoch, all tasks in a row", "loss term")

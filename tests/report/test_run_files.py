@@ -5,6 +5,8 @@ import json
 import math
 import xml.etree.ElementTree as tree
 
+import pytest
+
 from pyfast_mmcl.report import pages, run_files, runs
 from pyfast_mmcl.report.collect import collect
 from pyfast_mmcl.train import History
@@ -65,6 +67,15 @@ def test_plots_are_drawings_and_a_second_writing_changes_no_byte(tmp_path):
         else:
             assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert (tmp_path / "one" / "report.html").exists()
+
+
+@pytest.mark.parametrize(("values", "bottom"), [([2.0, 0.5], 0.0), ([0.5, -1.0], -1.0)])
+def test_losses_are_drawn_whole_over_whole_epochs(values, bottom):
+    losses = [{"task": 0, "epoch": e, "steps": 1, "terms": {"objective": v}} for e, v in enumerate(values)]
+    (axes,) = run_files.drawings(history(T=1, losses=losses))["losses"].axes
+    low, high = axes.get_ylim()
+    assert low <= bottom and high >= max(values) and (bottom < 0 or low == 0)
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
 def test_one_task_without_steps(tmp_path):
