@@ -137,7 +137,7 @@ class RecordVAE(nn.Module):
         device = self.start.device
         z = torch.randn(n, self.latent, generator=generator)
         u = torch.rand(n, max(1, len(self.columns)), generator=generator)
-        said, logits = self.decode(z.to(device), None if condition is None else condition.to(device))
+        said, logits = self.decode(z.to(self.start), None if condition is None else condition.to(device))
         if not logits:
             raise InputError("generator: it knows no modality yet; train it before it is sampled from.")
         chances = torch.stack(list(logits.values()), 1)
