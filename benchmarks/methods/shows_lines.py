@@ -43,6 +43,7 @@ LINES = {
     "lwf": Line("lwf", strength="lam", grid=(1.0, 3.0, 10.0)),
     "feature_kd": Line("feature_kd", strength="lam", grid=(1.0, 5.0, 25.0)),
     "relation_kd": Line("relation_kd", strength="lam", grid=(1.0, 10.0, 100.0)),
+    "dgr": Line("dgr"),
     "hat": Line("hat", strength="lr", grid=(1e-3, 3e-3, 1e-2)),
     "progressive": Line("progressive"),
     "wise_ft": Line("wise_ft"),
