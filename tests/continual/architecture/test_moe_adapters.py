@@ -163,6 +163,24 @@ def test_the_loss_is_smoothed_cross_entropy_over_the_classes_of_the_task():
     torch.testing.assert_close(ours, total / 5, rtol=1e-12, atol=1e-12)
 
 
+def test_experts_learn_a_task_and_keep_it():
+    history = run_continual(
+        "moe_adapters",
+        make_stream("til", clip=True),
+        epochs=6,
+        lr=2e-2,
+        batch_size=12,
+        device="cpu",
+        progress=False,
+        experts=4,
+        hidden=16,
+        freeze=4,
+    )
+    terms = [sum(entry["terms"].values()) for entry in history.losses if entry["task"] == 0]
+    assert terms[-1] < 0.9 * terms[0] and history.accuracy[0][0] > history.initial[0]
+    assert history.accuracy[1][0] == history.accuracy[0][0]
+
+
 def test_classes_of_other_tasks_stay_masked(with_ids):
     stream, learner, _ = with_ids
     rows = stream.loader(0, "test", batch_size=64)[0]

@@ -90,6 +90,15 @@ def test_prompts_go_as_deep_as_both_towers(by_class):
     assert {name: shape[0] for name, shape in prompts.shapes.items()} == {"image": depth, "text": depth}
 
 
+def test_shared_prompts_lower_the_loss():
+    history = run_continual(
+        "cpe_clip", make_stream("cil", clip=True), epochs=6, lr=2e-2, batch_size=12, device="cpu", progress=False
+    )
+    for task in range(2):
+        terms = [sum(entry["terms"].values()) for entry in history.losses if entry["task"] == task]
+        assert terms[-1] < terms[0]
+
+
 def test_another_model_is_refused():
     stream = make_stream("cil")
     with raises_sentence(InputError, "cpe_clip", "CLIP"):

@@ -136,6 +136,14 @@ def test_the_centres_are_those_of_the_rows_without_prompts(run):
         torch.testing.assert_close(centres[c], v[label == c].mean(0), rtol=1e-4, atol=1e-5)
 
 
+def test_prompts_learn_a_domain_and_keep_it():
+    history = run_continual(
+        "s_liprompts", make_stream("til", clip=True), epochs=12, lr=2e-2, batch_size=12, device="cpu", progress=False
+    )
+    terms = [sum(entry["terms"].values()) for entry in history.losses if entry["task"] == 0]
+    assert terms[-1] < terms[0] and history.accuracy[1][0] == history.accuracy[0][0]
+
+
 def test_what_it_cannot_use_is_refused():
     with pytest.raises(UnknownNameError, match="l1"):
         run_continual("s_liprompts", make_stream("dil", clip=True), metric="l3")
