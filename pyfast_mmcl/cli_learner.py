@@ -48,14 +48,17 @@ def parse_warmup(number: float | None) -> float | None:
     return int(number) if number is not None and number.is_integer() else number
 
 
-def launched() -> Accelerator | None:
-    """The processes that `accelerate launch` or torchrun started this one with, or None where it was started alone."""
+def launched(device: str | None) -> Accelerator | None:
+    """The processes that `accelerate launch` or torchrun started this one with, or None where it was started alone.
+
+    They take the GPUs in turn, or the CPU where there are none or ``device`` says so.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return None
     import torch
     from accelerate import Accelerator
 
-    return Accelerator(cpu=not torch.cuda.is_available())
+    return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())
 
 
 def build_model(options: Mapping[str, Any], stream: Stream) -> nn.Module | None:

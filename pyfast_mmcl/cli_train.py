@@ -66,16 +66,16 @@ def train(given: Mapping[str, Any], out: Path, *, resume: bool, checkpoint_every
     """
     from .cli_learner import launched
 
-    processes = launched()
-    main = processes is None or processes.is_main_process
     found = runs.occupied(out)
-    if processes is not None:
-        # All look before the first writes.
-        processes.wait_for_everyone()
     if found and not resume:
         raise InputError(f"{out} exists already; add --resume to continue it, or choose another --out.")
     options = _resumed(given, out) if found else {**DEFAULTS, **_named(given)}
+    processes = launched(options["device"])
+    main = processes is None or processes.is_main_process
     run = _prepared(options)
+    if processes is not None:
+        # All have looked into the folder before the first writes to it.
+        processes.wait_for_everyone()
     console = Console(quiet=not main)
     if resume and not found:
         console.print(f"Nothing to resume in {out}: starting from the beginning.", highlight=False)

@@ -81,4 +81,4 @@ def test_clip_starts_from_local_weights(tmp_path):
 
 def test_one_process_is_no_launch(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert launched() is None
+    assert launched(None) is None

@@ -75,6 +75,11 @@ def measure_for(measure: str | Measure | None, objective: str) -> Measure:
     return MEASURES[name]
 
 
+def shown_measure(measure: str | Measure | None, objective: str) -> str:
+    """What the accuracy matrix of a run holds, by name."""
+    return measure_name(measure) or _OF_OBJECTIVE[objective]
+
+
 def measure_name(measure: str | Measure | None) -> str | None:
     """What a checkpoint says about the measure: its name, or that of the user's function."""
     return measure if measure is None or isinstance(measure, str) else getattr(measure, "__qualname__", repr(measure))

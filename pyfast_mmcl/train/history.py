@@ -32,6 +32,7 @@ class History:
     trainable_parameters, parameters
                       [T] numbers that the task's optimizer may change, and numbers of the whole model after the task
     epochs            [T] epochs that each task took
+    measure           name of what the accuracy matrix holds: "accuracy", "recall_at_1" of pairs, …
     """
 
     method: str
@@ -49,6 +50,7 @@ class History:
     parameters: list[int] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
     by_modality: dict[str, list[list[float]]] = field(default_factory=dict)
+    measure: str = "accuracy"
 
     @property
     def accuracy_matrix(self) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from pyfast_mmcl.models import Output
 from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from pyfast_mmcl.train.early import EarlyStop
-from pyfast_mmcl.train.evaluation import Measure, measure_for, measure_name
+from pyfast_mmcl.train.evaluation import Measure, measure_for, measure_name, shown_measure
 from pyfast_mmcl.train.examine import Examiner, answer
 from pyfast_mmcl.train.history import History
 from pyfast_mmcl.train.isolate import choose_device, isolated, seed_torch
@@ -157,6 +158,7 @@ class Learner(Place):
         check_folder(self, resume)
         names = [task.name for task in stream.tasks]
         self.history = History(self.method.name, stream.scenario.title, names, self.seed, settings_of(self))
+        self.history.measure = shown_measure(self._given_measure, stream.objective)
         with isolated(self.device, self.threads):
             folder = self.checkpoint_dir
             saved = load_checkpoint(folder) if resume and folder is not None and has_checkpoint(folder) else None
@@ -170,11 +172,10 @@ class Learner(Place):
             self._log = self._open_trackers()
             total = sum(self.epochs_of(task.id) * len(self._loader(task.id, 0)) for task in stream.tasks)
             shown = self.progress and self._processes.main
-            with ProgressBar(total, done=self._at.total, enabled=shown) as self._bar:
+            with closing(self._log), ProgressBar(total, done=self._at.total, enabled=shown) as self._bar:
                 self._bar.matrix(self.history.accuracy)
                 for task in stream.tasks[self._at.task :]:
                     self._run_task(task)
-            self._log.finish()
         return self.history
 
     def forward(self, batch: Batch) -> Output:

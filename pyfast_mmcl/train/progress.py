@@ -67,8 +67,8 @@ class ProgressBar:
         """Show the accuracy matrix as far as it goes: a row per task done, a column per task, in percent."""
         if self._bar is None or not accuracy:
             return
-        table = Table(box=None, pad_edge=False, title="accuracy in % after each task", title_justify="left")
-        table.add_column("after", justify="right")
+        table = Table(box=None, pad_edge=False)
+        table.add_column("accuracy in % after task", justify="right", no_wrap=True)
         for j in range(len(accuracy[0])):
             table.add_column(f"{j + 1}", justify="right", no_wrap=True)
         for i, row in enumerate(accuracy):

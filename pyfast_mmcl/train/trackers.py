@@ -76,7 +76,7 @@ class Trackers:
         for tracker in (*self._own, *self._lent):
             tracker.log(dict(values), step=step)
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """End the trackers that were opened here."""
         for tracker in self._own:
             if hasattr(tracker, "finish"):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from pyfast_mmcl.cli import app
 from pyfast_mmcl.data import Records, Stream
 from pyfast_mmcl.train import Learner, default_model
 
@@ -26,6 +27,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "pairs": {"method": "er", "objective": "pairs"},
     "parts": {"method": "er", "accumulate": 2, "clip_norm": 0.5, "schedule": "cosine", "warmup": 2},
 }
+
+# What the command line is given, with one process and with several.
+COMMAND = ("--method", "er", "--epochs", "1", "--tasks", "2", "--device", "cpu", "--tracker", "csv")
 
 
 def make_stream(objective: str = "classify") -> Stream:
@@ -60,9 +64,12 @@ def main(folder: Path) -> None:
     for name in RUNS:
         where = folder / name if name == "er" else None
         weights[name], histories[name] = run(name, accelerator=accelerator, checkpoint_dir=where)
+    code = app(["train", "--out", str(folder / "cli"), *COMMAND], standalone_mode=False)
     rank = accelerator.process_index
     save_file(weights, folder / f"weights-{rank}.safetensors")
-    (folder / f"histories-{rank}.json").write_text(json.dumps({"world": accelerator.num_processes, "runs": histories}))
+    (folder / f"histories-{rank}.json").write_text(
+        json.dumps({"world": accelerator.num_processes, "code": code, "runs": histories})
+    )
     accelerator.end_training()
 
 

@@ -15,7 +15,8 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.train import Learner, default_model
 from pyfast_mmcl.train.checkpoint import load_checkpoint
 from tests.check import raises_sentence
-from tests.train.process_jobs import RUNS, make_stream, run
+from tests.test_cli import call
+from tests.train.process_jobs import COMMAND, RUNS, make_stream, run
 
 ROOT = Path(__file__).parents[2]
 WORLD = 2
@@ -62,6 +63,16 @@ def test_a_checkpoint_is_that_of_the_whole_run(together):
     state = load_checkpoint(folder / "er")
     assert torch.equal(torch.cat([x.flatten() for x in state["model"].values()]), weights[0]["er"])
     assert state["position"]["task"] == 3
+
+
+def test_the_command_line_runs_over_the_processes_it_was_launched_with(together, tmp_path):
+    folder, _, histories = together
+    assert [found["code"] for found in histories] == [0] * WORLD
+    assert call("train", "--out", tmp_path / "alone", *COMMAND)[0] == 0
+    ours, alone = (json.loads((path / "history.json").read_text()) for path in (folder / "cli", tmp_path / "alone"))
+    assert ours["hyper"]["processes"] == WORLD and (folder / "cli" / "logs" / "log.csv").is_file()
+    # In float32 the weights differ by rounding, and a row may fall on the other side of a decision.
+    torch.testing.assert_close(torch.tensor(ours["accuracy"]), torch.tensor(alone["accuracy"]), atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize(

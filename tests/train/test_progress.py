@@ -39,3 +39,20 @@ def test_nothing_is_drawn_when_not_wanted_or_not_on_a_terminal(screen, capsys, m
     run_continual("finetune", digits_stream(n_tasks=2), epochs=1, device="cpu")
     out = capsys.readouterr()
     assert out.out == out.err == ""
+
+
+def test_the_accuracy_matrix_is_shown_while_the_run_goes_on(screen):
+    history = run_continual("er", digits_stream(n_tasks=2), epochs=1, device="cpu")
+    shown = screen.getvalue()
+    assert "accuracy in % after task" in shown
+    first, last = (shown.find(f"{100 * row[i]:.1f}") for i, row in enumerate(history.accuracy))
+    # The first row stands there while the second task is trained.
+    assert 0 < first < shown.rfind("task 2/2") and last > first
+
+
+def test_epochs_that_are_not_taken_are_skipped(screen):
+    with progress.ProgressBar(10) as bar:
+        bar.skip(4)
+        bar.matrix([])
+        bar.advance(lambda: {"loss": 0.5})
+    assert "5/10" in screen.getvalue() and "accuracy" not in screen.getvalue()
