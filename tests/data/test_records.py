@@ -6,6 +6,7 @@ import torch
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import Records, RowRecords
+from pyfast_mmcl.data.images import pixels
 
 ROWS = [
     {"image": np.full((1, 2, 2), i, dtype=np.float32), "text": torch.tensor([i, i]), "target": i % 3} for i in range(6)
@@ -109,3 +110,20 @@ def test_values_that_are_no_numbers_are_refused_in_a_sentence(make, words):
     with pytest.raises(InputError, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_columns_may_be_prepared_when_rows_are_read():
+    bytes_ = torch.arange(12, dtype=torch.uint8).reshape(4, 3)
+    records = Records({"x": bytes_}, [0, 1, 0, 1], present={"x": [True, False, True, True]}, prepare={"x": pixels})
+    inputs, _, _ = records.gather(torch.tensor([3, 1]))
+    assert torch.equal(inputs["x"], torch.stack([bytes_[3] / 255, torch.zeros(3)]))
+    assert torch.equal(records[2]["x"], bytes_[2] / 255) and "x" not in records[1]
+    with pytest.raises(InputError, match="prepare names"):
+        Records({"x": bytes_}, [0, 1, 0, 1], prepare={"y": pixels})
+
+
+def test_an_example_row_names_the_modalities_that_row_0_lacks():
+    rows = [{"b": torch.ones(2), "target": 0}, {"a": torch.ones(3), "b": torch.ones(2), "target": 1}]
+    whole = RowRecords(rows, target=[0, 1], like={"a": torch.zeros(3), "b": torch.zeros(2)})
+    inputs, present, _ = whole.gather(torch.tensor([0, 1]))
+    assert whole.modalities == ("a", "b") and present["a"].tolist() == [False, True] and inputs["a"][0].eq(0).all()

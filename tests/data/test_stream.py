@@ -67,6 +67,32 @@ def test_chosen_test_rows_are_kept_as_chosen():
         assert len(rows["validation"]) == len(rows["train"]) == N * 4 // 10
 
 
+def test_chosen_validation_rows_are_kept_as_chosen():
+    mask = torch.arange(N) % 10 == 3
+    for validation in (mask, mask.nonzero().flatten().tolist()):
+        rows = every_row(
+            Stream.from_dataset(records(), n_tasks=2, test=torch.arange(N) % 10 == 0, validation=validation)
+        )
+        assert torch.equal(rows["validation"].sort().values, mask.nonzero().flatten())
+        assert len(rows["test"]) == N // 10 and len(rows["train"]) == N * 8 // 10
+    with pytest.raises(InputError, match="keep the two apart"):
+        Stream.from_dataset(records(), n_tasks=2, test=mask, validation=mask)
+    with pytest.raises(InputError, match="validation: expected"):
+        Stream.from_dataset(records(), n_tasks=2, validation="some")
+
+
+def test_pairs_of_one_target_are_on_one_side_in_every_task():
+    data = Records({"a": torch.rand(N, 3), "b": torch.rand(N, 2)}, torch.arange(N) % 100)
+    stream = Stream.from_dataset(
+        data, scenario="dil", domains=torch.arange(N) // 100, objective="pairs", test=0.3, validation=0.5
+    )
+    rows = every_row(stream)
+    sides = {split: set(stream.gather(ids)[2].tolist()) for split, ids in rows.items()}
+    assert {split: len(s) for split, s in sides.items()} == {"train": 35, "validation": 35, "test": 30}
+    assert not sides["train"] & sides["test"] and not sides["validation"] & (sides["train"] | sides["test"])
+    assert all(len(stream.rows(t, "test")) == 30 for t in range(4))
+
+
 def test_a_second_dataset_serves_as_test():
     lists = [[{"a": torch.rand(3), "b": torch.rand(2), "target": i % 8} for i in range(n)] for n in (80, 16)]
     for first, second in ((records(80), records(16)), lists, (records(80), lists[1])):
