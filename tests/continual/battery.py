@@ -18,7 +18,8 @@ MUST_RUN = {
     **dict.fromkeys(("masked", "columns"), ("til", "mdtil")),
     "sequence": ("gdil",),
 }
-ROWS, CLASSES, TASKS, ANSWER = 96, 6, 2, 3
+ROWS, CLASSES, TASKS = 96, 6, 2
+BATCH = 18  # two steps per task and epoch
 _CLIP_WORDS, _CLIP_START, _CLIP_END, _CLIP_TOKENS = 320, 49406, 49407, 49408
 
 
@@ -116,7 +117,7 @@ class Bystander(Part):
 
 def made(method, stream, bystander=None, *, seed=0, **settings):
     """A learner of ``method`` with its default model, a bystander, and hooks that say to the stream who asks."""
-    chosen = {"epochs": 1, "batch_size": 16, "device": "cpu", "progress": False, "seed": seed, **settings}
+    chosen = {"epochs": 1, "batch_size": BATCH, "device": "cpu", "progress": False, "seed": seed, **settings}
     learner = Learner(default_model(stream, method, seed=seed), method, **chosen)
     for part in learner.parts:
         for hook in ("before_task", "extend", "loss", "edit_grads", "after_step", "after_task", "predict"):

@@ -10,8 +10,20 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.data import cat
 from pyfast_mmcl.train import recipes
 from pyfast_mmcl.train.examine import answer as examined
+from pyfast_mmcl.train.parts import CrossEntropy
 from tests.check import assert_same_bits
-from tests.continual.battery import SCENARIOS, TASKS, Bystander, Killed, fitted, home, made, memories, stream_for
+from tests.continual.battery import (
+    SCENARIOS,
+    TASKS,
+    Bystander,
+    Killed,
+    fitted,
+    home,
+    made,
+    make_stream,
+    memories,
+    stream_for,
+)
 
 METHODS = sorted(recipes())
 
@@ -51,9 +63,8 @@ def rows_at_test(stream, task):
     return stream.loader(task, "test", batch_size=64)[0]
 
 
-@pytest.mark.parametrize(("method", "scenario"), HOMES)
-def test_the_answer_for_a_row_does_not_depend_on_its_batch(method, scenario):
-    learner, stream = trained(method, scenario)
+def assert_rows_alone(learner, stream):
+    """The answer for a row does not change when its mates are permuted, split, dropped or made wild."""
     first, second = (rows_at_test(stream, task) for task in range(TASKS))
     rows = cat([first, second])
     whole, n = answer(learner, rows), len(rows)
@@ -72,10 +83,8 @@ def test_the_answer_for_a_row_does_not_depend_on_its_batch(method, scenario):
     assert_same_answer(found, whole, kept)
 
 
-@pytest.mark.parametrize(("method", "scenario"), HOMES)
-def test_an_answer_follows_from_the_inputs_alone(method, scenario):
-    """The label of a test row, its id, and its task where the scenario hides it could be anything."""
-    learner, stream = trained(method, scenario)
+def assert_inputs_alone(learner, stream):
+    """The label and the id of a test row could be anything, and so could its task where the scenario hides it."""
     rows = rows_at_test(stream, 0)
     assert bool((rows.task >= 0).all()) == stream.scenario.task_id_at_test
     whole = answer(learner, rows)
@@ -84,15 +93,30 @@ def test_an_answer_follows_from_the_inputs_alone(method, scenario):
         assert_same_bits(x, whole[name])
 
 
-@pytest.mark.parametrize(("method", "scenario"), HOMES)
-def test_no_part_is_given_a_row_that_is_not_its_task_s(method, scenario):
+def assert_given_its_task(stream, *, seen):
     """Every row that the stream gave while a hook of the method was asking is a training row of the task."""
-    _, stream = trained(method, scenario)
-    seen = recipes()[method].trains_on == "seen"
-    asked = [(asker, rows) for asker, rows in stream.given if asker != "learner"]
-    for (hook, task), rows in asked:
+    for asker, rows in stream.given:
+        if asker == "learner":
+            continue
+        hook, task = asker
         assert hook != "predict", "a prediction reads the stream"
         assert torch.isin(rows, stream.rows(task, seen=seen)).all(), f"{hook} in task {task} was given other rows"
+
+
+@pytest.mark.parametrize(("method", "scenario"), HOMES)
+def test_the_answer_for_a_row_does_not_depend_on_its_batch(method, scenario):
+    assert_rows_alone(*trained(method, scenario))
+
+
+@pytest.mark.parametrize(("method", "scenario"), HOMES)
+def test_an_answer_follows_from_the_inputs_alone(method, scenario):
+    assert_inputs_alone(*trained(method, scenario))
+
+
+@pytest.mark.parametrize(("method", "scenario"), HOMES)
+def test_no_part_is_given_a_row_that_is_not_its_task_s(method, scenario):
+    _, stream = trained(method, scenario)
+    assert_given_its_task(stream, seen=recipes()[method].trains_on == "seen")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -117,28 +141,37 @@ def test_the_model_is_asked_about_test_rows_without_label_or_hidden_task(method)
     assert sum(shown) >= (TASKS + 1) * len(test)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_what_is_learnt_does_not_depend_on_test_rows(method):
-    """With other test rows, inputs and labels, model and parts come out the same to the bit."""
-    scenario = home(method)
-    stream, whole = stream_for(method, scenario, "test"), fitted(method, scenario)
-    clean = stream_for(method, scenario)
+def learnt_beside_other_test_rows(method, scenario):
+    """What a run leaves behind whose test rows have other inputs and labels."""
+    stream, clean = stream_for(method, scenario, "test"), stream_for(method, scenario)
     rows = clean.rows(0, "test")
     assert not torch.equal(clean.gather(rows)[0]["image"], stream.gather(rows)[0]["image"])
     run = made(method, stream)
     run.fit(stream)
-    assert_same_state(run.parts[-1].kept[-1], whole.parts[-1].kept[-1])
+    return run.parts[-1].kept[-1]
+
+
+def learnt_before_other_tasks(method, scenario):
+    """What the first task leaves behind where the rows of the second one are others."""
+    stream = stream_for(method, scenario, "later")
+    run = made(method, stream, Bystander(task=0))
+    with pytest.raises(Killed):
+        run.fit(stream)
+    return run.parts[-1].kept[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_learnt_does_not_depend_on_test_rows(method):
+    """With other test rows, model and parts come out the same to the bit."""
+    whole = fitted(method, home(method)).parts[-1].kept[-1]
+    assert_same_state(learnt_beside_other_test_rows(method, home(method)), whole)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_learnt_does_not_depend_on_later_tasks(method):
     """After the first task, model and parts are the same to the bit whatever the rows of the second one are."""
-    scenario = home(method)
-    stream, whole = stream_for(method, scenario, "later"), fitted(method, scenario)
-    run = made(method, stream, Bystander(task=0))
-    with pytest.raises(Killed):
-        run.fit(stream)
-    assert_same_state(run.parts[-1].kept[0], whole.parts[-1].kept[0])
+    whole = fitted(method, home(method)).parts[-1].kept[0]
+    assert_same_state(learnt_before_other_tasks(method, home(method)), whole)
 
 
 def assert_same_state(ours, theirs):
@@ -187,3 +220,53 @@ def test_memories_keep_their_budget_of_bytes(method, budget):
 
 def test_some_method_has_a_budget_of_bytes():
     assert "er" in BYTES
+
+
+class Cheat(CrossEntropy):
+    """Fine-tuning that does what it must not."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.peeked = how, torch.zeros(())
+
+    def predict(self, learner, batch, out):
+        """Answers that follow the mean of the batch, or the id of the row."""
+        if self.how == "mates":
+            return out.scores - out.scores.mean(0)
+        return out.scores + batch.index.unsqueeze(1) if self.how == "id" else None
+
+    def after_task(self, learner, task, loader):
+        """A look at test rows, or at the rows of a later task."""
+        if self.how == "test":
+            self.peeked = learner._stream.loader(task.id, "test")[0].inputs["image"][0]
+        if self.how == "later" and task.id == 0:
+            self.peeked = learner._stream.loader(1)[0].inputs["image"][0]
+
+    def state_dict(self):
+        return {"peeked": self.peeked}
+
+
+def cheating(how, spoiled=None, bystander=None):
+    stream = make_stream("cil", spoiled=spoiled)
+    learner = made([Cheat(how)], stream, bystander)
+    learner.fit(stream)
+    return learner, stream
+
+
+def test_the_guards_catch_who_cheats():
+    """A guard that lets everything through would be worth nothing."""
+    honest = cheating("not")
+    assert_rows_alone(*honest)
+    assert_inputs_alone(*honest)
+    assert_given_its_task(honest[1], seen=False)
+    with pytest.raises(AssertionError):
+        assert_rows_alone(*cheating("mates"))
+    with pytest.raises(AssertionError):
+        assert_inputs_alone(*cheating("id"))
+    for how in ("test", "later"):
+        learner, stream = cheating(how)
+        with pytest.raises(AssertionError, match="other rows"):
+            assert_given_its_task(stream, seen=False)
+        other, _ = cheating(how, spoiled=how)
+        with pytest.raises(AssertionError):
+            assert_same_state(other.parts[-1].kept[0], learner.parts[-1].kept[0])

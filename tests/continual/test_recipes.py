@@ -7,7 +7,7 @@ import torch
 
 from pyfast_mmcl.train import recipes, run_continual
 from tests.check import assert_same_bits
-from tests.continual.battery import MUST_RUN, SCENARIOS, TASKS, Bystander, Killed, fitted, home, made, stream_for
+from tests.continual.battery import BATCH, MUST_RUN, SCENARIOS, TASKS, Bystander, Killed, fitted, home, made, stream_for
 
 METHODS = sorted(recipes())
 
@@ -39,7 +39,7 @@ def test_it_runs_or_refuses_with_a_sentence(method, scenario):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(method):
     stream, first = stream_for(method, home(method)), fitted(method, home(method))
-    settings = {"epochs": 1, "batch_size": 16, "device": "cpu", "progress": False}
+    settings = {"epochs": 1, "batch_size": BATCH, "device": "cpu", "progress": False}
     again = run_continual(method, stream, **settings)
     assert again.accuracy == first.history.accuracy and again.losses == first.history.losses
     other = made(method, stream, seed=1)
