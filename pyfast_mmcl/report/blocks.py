@@ -16,7 +16,7 @@ from .pooled import Pool
 _DIFFERENCES = ("last_accuracy", "average_incremental_accuracy", "forgetting")
 _MOST_BANDS = 8
 _MATRICES = (
-    "Accuracy (%) on each task (columns) after learning each task (rows){}. The framed cell is what was "
+    "{} (%) on each task (columns) after learning each task (rows){}. The framed cell is what was "
     "just learnt; below it stands what is left of it later; cells in italics are tasks ahead."
 )
 
@@ -29,7 +29,7 @@ def stream_blocks(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> lis
         measures_table(group),
         _differences(group),
         "<h3>Accuracy matrices</h3>" if several else "",
-        html.paragraph(_MATRICES.format(", mean over seeds" if _seeds(group) else "")),
+        html.paragraph(_MATRICES.format(_score(group), ", mean over seeds" if _seeds(group) else "")),
         f'<div class="heats">{"".join(_map(pool) for pool in group)}</div>',
         modalities(group),
         "<h3>Task by task</h3>" if several else "",
@@ -80,11 +80,16 @@ def definitions() -> str:
     rows = [(d.name.replace("_", " "), d.word, d.formula, d.reported_by) for d in DEFINITIONS]
     words = (
         "A[i, j] is the accuracy on task j after training on task i, b[j] that of the untrained model, both counted "
-        "from 1 to T; where pairs are learnt, accuracy is recall at 1. Papers use one word for several measures; here "
+        "from 1 to T; of pairs it holds recall at 1 instead. Papers use one word for several measures; here "
         "each has a name of its own, and the exports hold them all."
     )
     names = ("name", "papers call it", "formula", "as reported by")
     return html.paragraph(words) + html.table(names, rows, left=(1, 2, 3))
+
+
+def _score(group: Sequence[Pool]) -> str:
+    """What the matrices hold, as the first word of a sentence."""
+    return group[0].score[0].upper() + group[0].score[1:]
 
 
 def _seeds(group: Sequence[Pool]) -> bool:
@@ -121,11 +126,11 @@ def _curves(group: Sequence[Pool], looks: Mapping[str, chart.Mark]) -> list[str]
                 accuracy,
                 looks,
                 x="tasks learnt",
-                y="accuracy, tasks seen (%)",
-                alt=_spoken("Accuracy", accuracy),
+                y=f"{group[0].score}, tasks seen (%)",
+                alt=_spoken(_score(group), accuracy),
                 top=100,
             ),
-            f"Mean accuracy over the tasks seen so far{bands}.",
+            f"Mean {group[0].score} over the tasks seen so far{bands}.",
         )
     ]
     forgotten = {pool.label: pool.forgetting_line(banded) for pool in group}

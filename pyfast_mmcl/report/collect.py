@@ -11,10 +11,10 @@ from .._errors import CheckpointError, InputError
 from ..train import History
 from . import runs
 
-# Options that say which rows a run saw and what was measured on them, beside stream, scenario and number of tasks.
-_OF_STREAM = ("stream_set", "measure")
+# Options that say which rows a run saw, beside stream, scenario and number of tasks.
+_OF_STREAM = ("stream_set",)
 # Options that are named elsewhere or change no number; every other one belongs to how a run learnt.
-_NEITHER = ("stream", "scenario", "tasks", "method", "seed", "set", "trackers", "by_modality", "device")
+_NEITHER = ("stream", "scenario", "tasks", "method", "seed", "set", "measure", "trackers", "by_modality", "device")
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,20 @@ class Run:
         """The stream's name, its scenario and how many tasks it has, and whatever else decides which rows it gives."""
         name = str(self.options.get("stream", "stream"))
         rest = [show(self.options[key]) for key in _OF_STREAM if _given(self.options.get(key))]
+        rest += [] if self.history.measure == "accuracy" else [self.score]
         return " · ".join([name, self.history.scenario, f"{len(self.history.tasks)} tasks", *rest])
+
+    @property
+    def score(self) -> str:
+        """What the accuracy matrix holds, as papers write it."""
+        return {"recall_at_1": "R@1"}.get(self.history.measure, self.history.measure.replace("_", " "))
 
     @property
     def settings(self) -> dict[str, Any]:
         """How it learnt: options and hyper-parameters, without the seed and without what belongs to the stream."""
         outside = (*_OF_STREAM, *_NEITHER)
         chosen = {name: value for name, value in self.options.items() if name not in outside and _given(value)}
-        return {**chosen, **self.history.hyper}
+        return {**chosen, **{name: value for name, value in self.history.hyper.items() if name != "measure"}}
 
 
 @dataclass

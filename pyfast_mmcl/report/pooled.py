@@ -56,6 +56,11 @@ class Pool:
     def sd_matrix(self) -> np.ndarray | None:
         return self.matrices.std(0, ddof=1) if len(self.runs) > 1 else None
 
+    @property
+    def score(self) -> str:
+        """What the accuracy matrix holds."""
+        return self.runs[0].score
+
     @cached_property
     def modalities(self) -> list[str]:
         """Modalities, or directions of pairs, that the runs were also measured by."""

@@ -82,7 +82,7 @@ def test_stream_and_settings_are_told_apart(tmp_path):
 
 def test_options_that_change_no_number_split_nothing(tmp_path):
     options = {"trackers": ["csv"], "device": "cpu", "by_modality": True, "precision": "bf16", "lr": None}
-    dealing = {"stream_set": {"missing": 0.3, "long_tail": 10}, "measure": "recall_at_1"}
-    (read,) = collect([run(tmp_path / "a", options={**options, **dealing})]).runs
+    options["stream_set"] = {"missing": 0.3, "long_tail": 10}
+    (read,) = collect([run(tmp_path / "a", options=options, measure="recall_at_1")]).runs
     assert read.settings == {"epochs": 2, "precision": "bf16"}
-    assert read.stream == "digits · class-incremental · 3 tasks · missing 0.3, long_tail 10 · recall_at_1"
+    assert read.stream == "digits · class-incremental · 3 tasks · missing 0.3, long_tail 10 · R@1"

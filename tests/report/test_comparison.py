@@ -100,6 +100,13 @@ def test_names_cannot_break_the_page(tmp_path):
     assert HOSTILE in "".join(page.words)
 
 
+def test_a_page_says_what_was_measured(tmp_path):
+    run(tmp_path / "a", stream="emoji", measure="recall_at_1", by_modality={"image to text": [[0.5] * 3] * 3})
+    words = "".join(page_of(tmp_path).words)
+    assert "emoji · class-incremental · 3 tasks · R@1" in words and "R@1 (%) on each task (columns)" in words
+    assert "Accuracy (%) on each task" not in words and "image to text" in words
+
+
 def test_one_run_of_one_task(tmp_path):
     run(tmp_path / "a", T=1)
     page = page_of(tmp_path)

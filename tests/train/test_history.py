@@ -14,7 +14,7 @@ from tests.check import raises_sentence
 @pytest.fixture
 def history():
     made = History("er", "class-incremental", ["a", "b"], 3, {"capacity": 5}, initial=[0.5, 0.25])
-    made.accuracy = [[1.0, 0.0]]
+    made.accuracy, made.measure = [[1.0, 0.0]], "recall_at_1"
     made.losses = [{"task": 0, "epoch": 0, "steps": 4, "terms": {"cross_entropy": 0.125}}]
     return made
 
