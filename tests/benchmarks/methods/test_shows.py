@@ -19,7 +19,7 @@ def small(monkeypatch):
 
     def stream(held_out, seed):
         seen.append((held_out, seed))
-        return digits_stream("til", 2, modalities=["image"])
+        return digits_stream("til", 2, modalities=["text"])
 
     monkeypatch.setitem(LINES, "ewc", Line("ewc", strength="lam", grid=(1.0, 1e6)))
     monkeypatch.setitem(LINES, "twin", Line("ewc_huszar", strength="lam", like="ewc"))
