@@ -4,12 +4,16 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "GeneratedRows": "generator",
     "History": "history",
     "Learner": "learner",
     "Memory": "memory",
     "NonFiniteError": "terms",
     "Part": "part",
+    "Replay": "parts",
+    "ReplaySource": "memory",
     "default_model": "run",
+    "frozen_features": "features",
     "recipe": "registry",
     "recipes": "registry",
     "run_continual": "run",
