@@ -33,3 +33,11 @@ def assignment_kl(p: Tensor, q: Tensor) -> Tensor:
     """Mean over rows of KL(p ‖ q): ``(p · (log p − log q)).sum(1).mean()``; p, q [B, K] with rows that sum to 1."""
     tiny = torch.finfo(q.dtype).tiny
     return (torch.xlogy(p, p) - p * q.clamp_min(tiny).log()).sum(1).mean()
+
+
+def nearest_softmax(z: Tensor, centers: Tensor) -> Tensor:
+    """Soft assignments [N, K] by equal round Gaussians of variance ½: ``softmax(−‖z[i] − c[j]‖²)``, the nearest first.
+
+    z [N, d], centers [K, d].
+    """
+    return (2 * z @ centers.T - centers.square().sum(1)).softmax(1)
