@@ -220,7 +220,8 @@ class Stream:
             if len(self.rows(task, split)) == 0:
                 raise InputError(f"stream: task {task} has no {split} rows; change the split or the number of tasks.")
         classes = tuple(self._records.target[self.task_of == task].unique().tolist())
-        shown = tuple(m for m in self.modalities if m not in self._present or bool(self._present[m][rows].any()))
+        known = {**(self._records.present if isinstance(self._records, Records) else {}), **self._present}
+        shown = tuple(m for m in self.modalities if m not in known or bool(known[m][rows].any()))
         return Task(task, names[task] if names else self._task_name(task, classes), classes, shown, len(rows))
 
     def _task_name(self, task: int, classes: tuple[int, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def read_table(path: str | Path) -> Table:
 def _read_csv(text: str, name: str) -> tuple[dict[str, list[Any]], list[str]]:
     first = text.lstrip("\r\n").split("\n", 1)[0]
     separator = max(_SEPARATORS, key=first.count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows, where = [], []
     try:
         for row in reader:
@@ -112,7 +113,8 @@ def _read_json(text: str, name: str) -> tuple[dict[str, list[Any]], list[str]]:
 
 def _read_json_lines(text: str, name: str) -> tuple[dict[str, list[Any]], list[str]]:
     rows, where = [], []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines(): it also splits at characters that may stand inside a JSON text.
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))

@@ -1,5 +1,7 @@
 """Every kind of damaged file of a user: one sentence that names the place and what to do."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,17 @@ def test_damaged_tables(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with raises_sentence(InputError, *words):
         read_table(tmp_path / name)
+
+
+def test_unusual_but_whole_tables_are_read(tmp_path):
+    odd = "a\u2028b\x0cc"
+    (tmp_path / "a.csv").write_bytes(f'\ufeffx,label\r\n"two\r\nlines, one cell",1\r\n{odd},2\r\n'.encode())
+    table = read_table(tmp_path / "a.csv")
+    assert table.columns == {"x": ["two\nlines, one cell", odd], "label": ["1", "2"]}
+    assert table.where == ["a.csv line 3", "a.csv line 4"]
+    row = json.dumps({"x": "a\u2028bc"}, ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_text(row + '\n\n{"label": 1}\n', encoding="utf-8")
+    assert read_table(tmp_path / "a.jsonl").columns == {"x": ["a\u2028bc", None], "label": [None, 1]}
 
 
 def test_tables_that_are_not_there(tmp_path):

@@ -69,3 +69,9 @@ def test_the_objective_says_what_is_learnt():
         Stream.from_dataset(records, n_tasks=1, objective="pair")
     with pytest.raises(InputError, match="two modalities"):
         Stream.from_dataset(Records({"a": torch.rand(8, 2)}, torch.arange(8) % 2), n_tasks=1, objective="pairs")
+
+
+def test_a_task_names_the_modalities_that_its_rows_have():
+    present = {"a": torch.arange(20) % 2 == 0}
+    data = Records({"a": torch.rand(20, 2), "b": torch.rand(20, 3)}, torch.arange(20) % 2, present=present)
+    assert [t.modalities for t in Stream.from_dataset(data, n_tasks=2).tasks] == [("a", "b"), ("b",)]
