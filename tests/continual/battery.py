@@ -162,6 +162,15 @@ def memories(learner):
     return [value for part in learner.parts for value in vars(part).values() if isinstance(value, Memory)]
 
 
+def images_kept(learner, stream):
+    """How many training images stand, bit for bit, in anything that the parts keep."""
+    images = torch.cat([stream.gather(stream.rows(task))[0]["image"].flatten(1) for task in range(TASKS)])
+    known, width = {image.numpy().tobytes() for image in images}, images.shape[1]
+    kept = [x for name, x in state_of(learner).items() if name.startswith("parts") and x.dtype == images.dtype]
+    rows = [row for x in kept if x.numel() and x.numel() % width == 0 for row in x.reshape(-1, width)]
+    return len(known & {row.numpy().tobytes() for row in rows})
+
+
 def state_of(learner):
     """A copy of every tensor and number that the model and the parts have learned, by its place."""
     found = {f"model.{name}": value.detach().clone() for name, value in learner.model.state_dict().items()}

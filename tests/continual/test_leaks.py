@@ -19,6 +19,7 @@ from tests.continual.battery import (
     Killed,
     fitted,
     home,
+    images_kept,
     made,
     make_stream,
     memories,
@@ -185,13 +186,15 @@ def test_memories_keep_their_budget_of_rows(method):
     """In every step and after every task; a method without a capacity keeps no rows at all."""
     stream, defaults = stream_for(method, home(method)), recipes()[method].defaults
     if "capacity" not in defaults:
-        assert not memories(fitted(method, home(method)))
+        learner = fitted(method, home(method))
+        assert not memories(learner) and images_kept(learner, stream) == 0
         return
     learner = made(method, stream, hyper={"capacity": CAPACITY})
     learner.fit(stream)
     sizes = learner.parts[-1].sizes
     rows = [sum(n for n, _ in step) for step in sizes]
     assert max(rows) == CAPACITY and len(sizes) == learner.step + TASKS
+    assert images_kept(learner, stream) == CAPACITY
     kept = memories(learner)[0].all()
     assert torch.isin(kept.index, torch.cat([stream.rows(task) for task in range(TASKS)])).all()
 
