@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -41,13 +41,15 @@ class BlockExperts(nn.Module):
     """
 
     usage: Tensor
+    recent: Tensor
 
     def __init__(self, bank: ExpertBank, top: int, route: Route, place: Place) -> None:
         super().__init__()
         self.bank, self.top, self.route, self.place = bank, top, route, place
         self.routers = nn.ModuleList()
-        # How many rows chose each expert in training since the router was made.
+        # How many rows chose each expert in training since the router was made; ``recent`` waits to be added to it.
         self.register_buffer("usage", torch.zeros(len(bank), dtype=torch.int64))
+        self.register_buffer("recent", torch.zeros(len(bank), dtype=torch.int64), persistent=False)
         self._x: Tensor | None = None
 
     def see(self, norm: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -88,7 +90,7 @@ class BlockExperts(nn.Module):
 
     def _count(self, chosen: Tensor, way: Tensor) -> None:
         votes = (way >= 0).unsqueeze(1).expand_as(chosen).to(torch.int64)
-        self.usage.scatter_add_(0, chosen.flatten(), votes.flatten())
+        self.recent.scatter_add_(0, chosen.flatten(), votes.flatten())
 
     def add_router(self) -> None:
         for router in self.routers:
@@ -96,10 +98,11 @@ class BlockExperts(nn.Module):
         sample = self.bank.down[0]
         self.routers.append(Router(self.bank.width, len(self.bank)).to(device=sample.device, dtype=sample.dtype))
         self.usage.zero_()
+        self.recent.zero_()
 
     def most_used(self, n: int) -> list[int]:
         """The ``n`` experts with the most rows since the last router came, ties to the smaller number."""
-        return self.usage.sort(descending=True, stable=True).indices[:n].tolist()
+        return (self.usage + self.recent).sort(descending=True, stable=True).indices[:n].tolist()
 
 
 class Place:
@@ -136,6 +139,15 @@ class MoEAdapters(Routed):
             block.add_router()
         self.switch(self.n_ways - 1)
         return self.n_ways - 1
+
+    @torch.no_grad()
+    def settle(self, add_up: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Add the recent choices to ``usage``; with several processes ``add_up`` gives the sum over all of them."""
+        blocks = self.every_block()
+        recent = torch.stack([block.recent for block in blocks])
+        for block, counts in zip(blocks, recent if add_up is None else add_up(recent), strict=True):
+            block.usage.add_(counts)
+            block.recent.zero_()
 
     def freeze_most_used(self, n: int) -> None:
         """Freeze in every block the ``n`` experts that most rows chose since the last way was added."""

@@ -175,10 +175,12 @@ def test_usage_counts_rows_in_training_and_the_most_used_freeze():
     clip.encode_image(images(5))
     with moe.rows(torch.tensor([0, -1, 0])):
         clip.encode_image(images(3))
-    assert torch.equal(block.usage, seen) and int(seen.sum()) == 2 * 7
+    assert torch.equal(block.recent, seen) and int(seen.sum()) == 2 * 7 and not block.usage.any()
+    moe.settle()
+    assert torch.equal(block.usage, seen) and not block.recent.any()
     clip.eval()
     clip.encode_image(images(5))
-    assert int(block.usage.sum()) == 2 * 7
+    assert not block.recent.any()
     busiest = sorted(range(6), key=lambda e: (-int(block.usage[e]), e))[:2]
     moe.freeze_most_used(2)
     for e in range(6):
@@ -193,6 +195,15 @@ def test_usage_counts_rows_in_training_and_the_most_used_freeze():
     moe.add_way()
     assert int(block.usage.sum()) == 0
     assert [p.requires_grad for router in block.routers for p in router.parameters()] == [False] * 2 + [True] * 2
+
+
+def test_choices_of_several_processes_are_added_up():
+    moe = attach(small_clip(), "moe", experts=3)
+    moe.add_way()
+    for block in moe.every_block():
+        block.recent.copy_(torch.tensor([1, 0, 2]))
+    moe.settle(lambda counts: counts + torch.tensor([4, 5, 0]))
+    assert all(block.usage.tolist() == [5, 5, 2] and block.most_used(2) == [0, 1] for block in moe.every_block())
 
 
 @pytest.mark.parametrize("clip_kind", KINDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,6 +50,10 @@ class Experts(Part):
         if self.routers == "task" or moe.n_ways == 0:
             moe.add_way()
         moe.switch(moe.n_ways - 1)
+
+    def after_step(self, learner: Learner, batch: Batch, out: Output) -> None:
+        together = learner.accelerator
+        experts_of(learner).settle(None if together is None else partial(together.reduce, reduction="sum"))
 
     def after_task(self, learner: Learner, task: Task, loader: Loader) -> None:
         moe = experts_of(learner)
