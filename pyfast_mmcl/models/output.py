@@ -14,7 +14,7 @@ class Output:
     """Row i of every tensor depends on row i of the batch alone.
 
     scores      [B, C] (or [B, S, C] for generated answers), before any softmax
-    features    [B, D] input of the head, or None
+    features    [B, D] input of the head (of generated answers its mean over positions), or None
     modalities  {modality: [B, D]} embedding of each modality before fusion
     heads       {modality: [B, C]} scores of each modality alone, where the model has such heads
     """

@@ -61,6 +61,11 @@ class GeneratedRows:
     def __len__(self) -> int:
         return sum(self.counts_)
 
+    def to(self, device: torch.device) -> GeneratedRows:
+        """The same, its weights on ``device``: a checkpoint brings them to the CPU."""
+        self.vae_.to(device)
+        return self
+
     def sample(self, n: int, generator: torch.Generator | None = None) -> Batch:
         """n rows that nobody has seen, on the device of the generator's weights. Raises InputError before a task."""
         if len(self) == 0:

@@ -11,7 +11,7 @@ from tests.check import assert_same_bits, raises_sentence
 from tests.continual.battery import fitted, make_stream
 
 # What a method says that needs one class per row; all others that take any model run.
-REFUSALS = {"icarl": "one class per row", "gdumb": "one integer per row"}
+REFUSALS = {"icarl": "one class per row", "gdumb": "one class per row"}
 ANY_MODEL = sorted(name for name, entry in recipes().items() if entry.model == "classifier")
 OWN_MODEL = sorted(name for name, entry in recipes().items() if entry.model not in ("classifier", "sequence"))
 

@@ -35,6 +35,7 @@ class Dreams(Replay):
 
     def __init__(self, source: GeneratedRows, *, rows: int | None, share: float | None) -> None:
         super().__init__(source=source, rows=rows)
+        self.generator = source
         self.share = share
         self.teacher_ = Teacher()
 
@@ -43,7 +44,7 @@ class Dreams(Replay):
             self.teacher_.take(learner.model)
 
     def draw(self, learner: Learner, batch: Batch, n: int) -> Batch:
-        rows = super().draw(learner, batch, n).to(batch.device)
+        rows = self.generator.to(batch.device).sample(n, learner.generator)
         said = self.teacher_(rows, learner.model).scores
         target = torch.where(rows.target >= 0, rows.target, said.argmax(-1))
         return replace(rows, target=target, extras={_SAID: said})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.parts import CrossEntropy, Replay
 from pyfast_mmcl.train.registry import recipe
@@ -31,6 +32,11 @@ class MemoryOnly(Replay):
         super().before_task(learner, task)
         self._start_afresh(learner.model)
         for batch in learner.task_loader():
+            if batch.target.ndim != 1:
+                raise InputError(
+                    f"gdumb: expected one class per row, got targets {tuple(batch.target.shape)}; it balances a memory "
+                    "over classes, so choose another method for generated answers."
+                )
             self.memory_.add(batch)
 
     def extend(self, learner: Learner, batch: Batch) -> Batch:

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch.nn.functional import cross_entropy
 
-from pyfast_mmcl.train import Part
+from pyfast_mmcl.train import Learner, Part, default_model
 from tests.check import assert_same_bits
 from tests.continual.replay.truth import Grow, fitted, flat, make, memory_part, small_stream
 
@@ -97,9 +97,8 @@ def test_buffers_and_grown_heads_start_afresh_too():
             return out
 
     counts = []
-    learner = make(stream, "gdumb", epochs=2)
-    learner.model = learner._forward = Normed(learner.model)
-    learner.fit(stream)
+    model = Normed(default_model(stream, width=8))
+    Learner(model, "gdumb", epochs=2, batch_size=16, device="cpu", progress=False).fit(stream)
     assert counts == [0, 1, 2, 3] * 3
     learner = make(stream, [Grow(), *make(stream, "gdumb").parts, Look()])
     learner.fit(stream)
