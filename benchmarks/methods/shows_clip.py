@@ -55,7 +55,7 @@ STREAMS = (
             "mean over all stages and sets, Last the mean after the last (Zheng et al. 2023)."
         ),
         stream=dealt("small_mtil", "til", rows=1000, sets=("omniglot", "cifar10", "digits", "pacs", "emoji")),
-        methods=(*BOUNDS, "zero-shot", "er", "lwf", "wise_ft", "zscl", "moe_adapters", "cpe_clip"),
+        methods=(*BOUNDS, "zero-shot", "er", "lwf, λ 1", "wise_ft", "zscl", "moe_adapters", "cpe_clip"),
         epochs=4,
         capacity=200,
         lr=3e-4,
@@ -70,7 +70,7 @@ STREAMS = (
             "per task, no task id."
         ),
         stream=dealt("pacs", "dil"),
-        methods=(*BOUNDS, "zero-shot", "er", "lwf", "wise_ft", "zscl", "moe_adapters", "s_liprompts"),
+        methods=(*BOUNDS, "zero-shot", "er", "lwf, λ 1", "wise_ft", "zscl", "moe_adapters", "s_liprompts"),
         epochs=1,
         capacity=200,
         lr=3e-4,

@@ -41,6 +41,8 @@ LINES = {
     "samm": Line("samm", keeps=True),
     "ewc": Line("ewc", strength="lam", grid=(1e2, 1e3, 1e4)),
     "lwf": Line("lwf", strength="lam", grid=(1.0, 3.0, 10.0)),
+    # The paper's weight for tasks that are told apart, and the one that tuning chose on digits.
+    "lwf, λ 1": Line("lwf", fixed=(("lam", 1.0),)),
     "feature_kd": Line("feature_kd", strength="lam", grid=(1.0, 5.0, 25.0)),
     "relation_kd": Line("relation_kd", strength="lam", grid=(1.0, 10.0, 100.0)),
     "dgr": Line("dgr"),
