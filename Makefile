@@ -13,8 +13,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 demo: build
 	$(BIN)/pyfast-mmcl demo
 
+# One process per core, each with one OpenMP thread: spinning threads of several processes would stand in each other's way.
 test: build
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 # The build tools come first and isolation is off, so that this build and `make build` share one incremental build folder.
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
