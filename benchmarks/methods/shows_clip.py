@@ -70,7 +70,7 @@ STREAMS = (
             "per task, no task id."
         ),
         stream=dealt("pacs", "dil"),
-        methods=(*BOUNDS, "zero-shot", "er", "lwf, λ 1", "wise_ft", "zscl", "moe_adapters", "s_liprompts"),
+        methods=(*BOUNDS, "zero-shot", "er", "zscl", "s_liprompts"),
         epochs=1,
         capacity=200,
         lr=3e-4,
@@ -86,7 +86,7 @@ STREAMS = (
         ),
         stream=dealt("emoji", "dil", size=32),
         methods=(*BOUNDS, "zero-shot", "er", "wise_ft", "zscl", "mod_x", "dkr", "kdr"),
-        epochs=4,
+        epochs=3,
         batch_size=64,
         capacity=200,
         lr=3e-4,
