@@ -26,7 +26,7 @@ STREAMS = (
     Show(
         folder="shows-har-cil",
         title="HAR, activities (CIL)",
-        text=f"{_HAR}: two tasks of two and three activities, one head, no task id.",
+        text=f"{_HAR}: two tasks of three and two activities, one head, no task id.",
         stream=dealt("har", "cil"),
         methods=(*BOUNDS, "frozen, linear probe", "ewc", "mas", *DISTILLATION, "dgr", *REPLAY),
         epochs=5,
@@ -96,7 +96,6 @@ STREAMS = (
         stream=dealt("clinc150", "cil"),
         methods=(*BOUNDS, "frozen, linear probe", "ewc", "lwf, λ 1", *REPLAY),
         epochs=3,
-        batch_size=64,
         capacity=750,
         lr=1e-2,
     ),
