@@ -21,6 +21,7 @@ def test_there_is_an_example_for_every_python_use():
         "Fisher information",
         "Replay memory and sampling",
         "Continual learning",
+        "CLIP",
         "Clustering",
     ]
 

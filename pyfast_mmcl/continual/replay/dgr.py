@@ -14,7 +14,7 @@ from pyfast_mmcl.losses import LogitsDistillation
 from pyfast_mmcl.models.heads import is_masked
 from pyfast_mmcl.train.generator import GeneratedRows
 from pyfast_mmcl.train.part import Part
-from pyfast_mmcl.train.parts import Replay, check_labels
+from pyfast_mmcl.train.parts import Replay, check_labels, refuse_pairs
 from pyfast_mmcl.train.registry import recipe
 from pyfast_mmcl.train.teacher import Teacher
 
@@ -76,6 +76,7 @@ class ScholarLoss(Part):
         self.distance = LogitsDistillation(temperature)
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
+        refuse_pairs(learner)
         check_labels(out.scores, batch.target)
         fresh, old = slice(0, batch.fresh), slice(batch.fresh, None)
         loss = cross_entropy(out.scores[fresh].flatten(0, -2), batch.target[fresh].flatten())
@@ -121,7 +122,7 @@ def dgr(
     temperature T of soft labels (2, van de Ven)
     condition   what rows are made up for: the "task" or the "class" they come from, or "none", as in the paper. Rows of
                 a task-incremental stream need one of the first two, to know whose classes they are scored on
-    latent, hidden, generator_epochs  of the VAE (100: van de Ven; 256 and 30 are ours, chosen on digits)
+    latent, hidden, generator_epochs  of the VAE (100: van de Ven; 256 and 30 are ours, not tuned)
 
     Rows are records: numbers and token ids of every modality, and which of them are there. On a stream of frozen
     features (``train.features.frozen_features``) they are features, as our specification has them. No row is kept.
