@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +92,11 @@ def make_columns(cells: Mapping[str, list[Any]], where: Sequence[str], folder: P
     numbers: dict[str, dict[str, list[Any]]] = {}
     for header, column in cells.items():
         name, _, kind = header.partition(":")
-        name, kind = name.strip(), kind.strip() or guess_kind(column)
+        name, kind = name.strip(), kind.strip()
+        if not kind:
+            kind = guess_kind(column)
+            if kind == "text":
+                _refuse_damaged_numbers(name, column, where)
         if kind not in KINDS:
             raise unknown_name(f"kind of column {header!r}", kind, KINDS)
         if all(cell is None for cell in column):
@@ -121,6 +124,19 @@ def guess_kind(cells: Sequence[Any]) -> str:
     if kinds - {None}:
         return next(kind for kind in ENDINGS if kind in kinds)
     return "number" if given and all(_is_number(cell) for cell in given) else "text"
+
+
+def _refuse_damaged_numbers(name: str, cells: Sequence[Any], where: Sequence[str]) -> None:
+    """Raise InputError for a column of numbers with a word in it, or with decimal commas: as text it would be lost."""
+    given = [(cell, place) for cell, place in zip(cells, where, strict=True) if cell is not None]
+    alike = sum(_is_number(cell.replace(",", ".") if isinstance(cell, str) else cell) for cell, _ in given)
+    if 2 * alike <= len(given):
+        return
+    cell, place = next((cell, place) for cell, place in given if not _is_number(cell))
+    raise InputError(
+        f"{place}: {name!r} is {cell!r} and most rows hold numbers; write a number with a decimal point, leave it "
+        f"empty, or say {name}:text in the header."
+    )
 
 
 def _is_number(cell: Any) -> bool:
@@ -183,10 +199,13 @@ def _numbers(cells: Sequence[Any], headers: Mapping[str, Any], where: str) -> Te
     """A row's numbers as float32: one cell with a list keeps the shape of the list, several cells make a vector."""
     try:
         if len(cells) == 1 and isinstance(cells[0], list):
-            return as_numbers(cells[0], "the list").to(torch.float32)
-        values = [float(cell) for cell in cells]
-    except (TypeError, ValueError, InputError) as error:
+            row = as_numbers(cells[0], "the list").to(torch.float32)
+        else:
+            row = torch.tensor([float(cell) for cell in cells], dtype=torch.float64).to(torch.float32)
+    except (TypeError, ValueError, OverflowError, InputError) as error:
         raise InputError(f"{where}: {next(iter(headers))!r} is no number or list of numbers ({error}).") from error
-    if not all(math.isfinite(value) for value in values):
-        raise InputError(f"{where}: {next(iter(headers))!r} is not finite; correct it or leave it empty.")
-    return torch.tensor(values, dtype=torch.float32)
+    if not bool(torch.isfinite(row).all()):
+        raise InputError(
+            f"{where}: {next(iter(headers))!r} is not finite, or too large for float32; correct it or leave it empty."
+        )
+    return row

@@ -90,9 +90,11 @@ def as_numbers(values: Any, name: str) -> Tensor:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub" or array.size == 0:
         raise InputError(f"{name} holds {array.dtype} of shape {array.shape}, not numbers")
-    if array.dtype.kind == "f" and not np.isfinite(array.astype(np.float64)).all():
-        raise InputError(f"{name} holds NaN or infinity")
-    return torch.from_numpy(array.astype(np.int64 if array.dtype == np.int64 else np.float32))
+    with np.errstate(over="ignore"):
+        kept = array.astype(np.int64 if array.dtype == np.int64 else np.float32)
+    if array.dtype.kind == "f" and not np.isfinite(kept).all():
+        raise InputError(f"{name} holds NaN or infinity, or a number too large for float32")
+    return torch.from_numpy(kept)
 
 
 READERS: dict[str, Callable[[Source, Shapes], Tensor]] = {"image": read_image, "audio": read_audio, "array": read_array}

@@ -115,6 +115,8 @@ def _column(parts: Mapping[str, Any], name: str, feature: Any, where: Sequence[s
     kind = _STORED.get(type(feature).__name__)
     if kind is None:
         cells = _cells(parts, name)
+        if all(cell is None for cell in cells):
+            raise InputError(f"column {name!r} is empty in every row; leave it out with modalities=.")
         texts = any(isinstance(cell, str) for cell in cells)
         return text_column(name, cells, where) if texts else number_column(name, {name: cells}, where)
     # Not decoded by datasets: a damaged file is then found here, where its row is known.

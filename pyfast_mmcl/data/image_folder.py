@@ -29,7 +29,8 @@ def image_folder_stream(
     """The pictures below ``root`` as [3, image_size, image_size] in [0, 1], in one of four layouts.
 
     class/x.png, domain/class/x.png, and both below folders called train, validation and test. Without such folders a
-    fifth of the pictures of each class is tested on. Classes and domains are in alphabetical order.
+    fifth of the pictures of each class is tested on. Classes and domains are in alphabetical order, or
+    ascending where all of them are whole numbers.
 
     scenario   None: "dil" where there are domains, else "cil"
     keep, dealing: as in ``manifest_stream``. Hidden files and folders are passed over.

@@ -13,7 +13,9 @@ from pyfast_mmcl._errors import InputError, unknown_name
 from pyfast_mmcl.data import roles
 from pyfast_mmcl.data.columns import Column, make_columns
 from pyfast_mmcl.data.files import Shapes
+from pyfast_mmcl.data.order import Order
 from pyfast_mmcl.data.scenario import Scenario, get_scenario
+from pyfast_mmcl.data.split import deal_classes
 from pyfast_mmcl.data.stream import Stream
 from pyfast_mmcl.data.table import Table, read_table
 from pyfast_mmcl.data.table_records import TableRecords
@@ -90,10 +92,13 @@ def table_stream(
     """The stream of a table; ``columns`` names those of target, task and split, None where they are to be found."""
     role = {name: roles.find_column(name, given, list(table.columns)) for name, given in columns.items()}
     cells = {name: (table.columns[c], table.where, c) for name, c in role.items() if c is not None}
-    left = choose(table.without(c for c in role.values() if c), modalities)
+    shown = table.without(c for c in role.values() if c)
+    left = choose(shown, modalities)
     if not left:
         raise InputError("the table has no column of a modality; add one beside target, task and split.")
-    return columns_stream(make_columns(left, table.where, table.folder, shapes), cells, scenario, n_tasks, **options)
+    made = make_columns(left, table.where, table.folder, shapes)
+    _refuse_empty_rows(shown, table.where)
+    return columns_stream(made, cells, scenario, n_tasks, **options)
 
 
 def choose(columns: dict[str, Any], modalities: Sequence[str] | None) -> dict[str, Any]:
@@ -146,7 +151,7 @@ def columns_stream(
         target, class_names = _classes(cells.get("target"), modalities, dealing.get("objective"))
     dealt = _dealt(scenario, n_tasks, target, class_names, cells.get("task"))
     if dealt["scenario"].modalities == "per task" and "task_modalities" not in dealing:
-        dealt["task_modalities"] = _modalities_of_tasks(modalities, target, dealt)
+        dealt["task_modalities"] = _modalities_of_tasks(modalities, target, dealt, dealing.get("class_order"), seed)
     rows = TableRecords(modalities, target, keep)
     stream = Stream.from_dataset(
         rows.records,
@@ -220,10 +225,17 @@ def _dealt(
     }
 
 
-def _modalities_of_tasks(modalities: Sequence[Column], target: Tensor, dealt: Mapping[str, Any]) -> list[list[str]]:
+def _modalities_of_tasks(
+    modalities: Sequence[Column], target: Tensor, dealt: Mapping[str, Any], class_order: Order, seed: int
+) -> list[list[str]]:
     """The modalities that some row of each task has."""
-    classes = dealt.get("classes")
-    if classes is None:
-        classes = [part.tolist() for part in torch.tensor_split(target.unique(), dealt["n_tasks"])]
-    rows = [torch.isin(target, torch.tensor(members)) for members in classes]
+    task_of = deal_classes(target, dealt.get("n_tasks"), dealt.get("classes"), class_order, seed)
+    rows = [task_of == t for t in range(int(task_of.max()) + 1)]
     return [[column.name for column in modalities if bool((column.present & mine).any())] for mine in rows]
+
+
+def _refuse_empty_rows(columns: Mapping[str, Sequence[Any]], where: Sequence[str]) -> None:
+    """Raise InputError for a row of which nothing is known but its class."""
+    for place, *cells in zip(where, *columns.values(), strict=True):
+        if all(cell is None for cell in cells):
+            raise InputError(f"{place}: the cell of every modality is empty; fill one in or leave the row out.")

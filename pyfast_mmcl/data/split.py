@@ -69,7 +69,10 @@ def deal_domains(n: int, n_tasks: int | None, domains: Tensor | Sequence[int] | 
     """Task of every row [N]: one task per distinct domain, in ascending order."""
     if domains is None:
         raise InputError("stream: this scenario deals rows by domain; give domains [N], the domain of every row.")
-    domains = torch.as_tensor(domains)
+    try:
+        domains = torch.as_tensor(domains)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"domains: expected a number per row, got {type(domains).__name__} ({error}).") from error
     if domains.shape != (n,):
         raise InputError(f"domains: expected one per row, shape ({n},), got {tuple(domains.shape)}.")
     found, task_of = domains.unique(return_inverse=True)

@@ -222,6 +222,10 @@ class Stream:
         classes = tuple(self._records.target[self.task_of == task].unique().tolist())
         known = {**(self._records.present if isinstance(self._records, Records) else {}), **self._present}
         shown = tuple(m for m in self.modalities if m not in known or bool(known[m][rows].any()))
+        if not shown:
+            raise InputError(
+                f"stream: no training row of task {task} has a modality that the task has; change task_modalities."
+            )
         return Task(task, names[task] if names else self._task_name(task, classes), classes, shown, len(rows))
 
     def _task_name(self, task: int, classes: tuple[int, ...]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from pyfast_mmcl._errors import InputError, unknown_name
+from pyfast_mmcl._errors import InputError, unknown_name, whole_number
 from pyfast_mmcl.data.clip_text import CLIP_VOCABULARY, clip_tokens
 from pyfast_mmcl.data.text import Tokenizer
 
@@ -35,6 +35,7 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str], length: int) -> Tensor:
         """Token ids [N, length]; longer texts are cut, shorter ones padded with 0. A function has its own length."""
+        whole_number("length", length)
         if callable(self._how):
             ids = torch.as_tensor(self._how(list(texts)))
             if ids.ndim != 2 or len(ids) != len(texts) or ids.is_floating_point() or bool((ids < 0).any()):

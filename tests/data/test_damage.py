@@ -91,12 +91,55 @@ def changed(whole, column, cell, row=5):
         ("imu.x", "", ("line 7", "'imu.x'", "fill in all or none")),
         ("imu.x", "nan", ("line 7", "'imu.x'", "finite")),
         ("imu.x", "1e999", ("line 7", "'imu.x'", "finite")),
+        ("imu.x", "1e39", ("line 7", "'imu.x'", "too large")),
+        ("imu.x", "n/a", ("line 7", "'imu.x'", "'n/a'", "imu.x:text")),
         ("label", "", ("line 7", "label", "empty")),
     ],
 )
 def test_damaged_cells(whole, column, cell, words):
     with raises_sentence(InputError, *words):
         manifest_stream(changed(whole, column, cell), n_tasks=2)
+
+
+@pytest.mark.parametrize("cells", [["1,5", "2", "0,25", "3,5"], ["1.5", "2", "?", "3.5"]])
+def test_damaged_numbers_do_not_become_text(tmp_path, cells):
+    own = [{"x": cell, "label": i % 2} for i, cell in enumerate(cells * 5)]
+    with raises_sentence(InputError, "line", "'x'", "decimal point", "x:text"):
+        manifest_stream(write_csv(tmp_path / "a.csv", own, delimiter=";"))
+    named = manifest_stream(write_csv(tmp_path / "b.csv", [{"x:text": r["x"], "label": r["label"]} for r in own]))
+    assert named.modalities == ("x",)
+    answers = [{"x": ("7", "some", "words")[i % 3], "label": i % 2} for i in range(20)]
+    assert manifest_stream(write_csv(tmp_path / "c.csv", answers)).vocabulary is not None, "texts may hold numbers"
+
+
+def test_whole_numbers_beyond_every_float(tmp_path):
+    for cell in (10**400, [10**400, 1], [1e39, 1]):
+        own = [{"x": cell if i == 3 else 1 if not isinstance(cell, list) else [1, 1], "label": i % 2} for i in range(9)]
+        with raises_sentence(InputError, "row 4", "'x'"):
+            manifest_stream(write_json(tmp_path / "a.json", own))
+    np.save(tmp_path / "large.npy", np.array([1e39]))
+    np.save(tmp_path / "small.npy", np.array([1.0]))
+    own = [{"x": "large.npy" if i == 3 else "small.npy", "label": i % 2} for i in range(9)]
+    with raises_sentence(InputError, "row 4", "large.npy", "too large"):
+        manifest_stream(write_json(tmp_path / "b.json", own))
+
+
+def test_rows_without_any_modality(whole):
+    folder, rows = whole
+    own = [{name: row[name] for name in ("photo", "series", "label")} for row in rows]
+    own[5] = {**own[5], "photo": "", "series": ""}
+    with raises_sentence(InputError, "line 7", "every modality is empty"):
+        manifest_stream(write_csv(folder / "nothing.csv", own), n_tasks=2)
+    own[5] = {**own[5], "series": rows[5]["series"]}
+    chosen = manifest_stream(write_csv(folder / "one.csv", own), n_tasks=2, modalities="photo")
+    assert not chosen.gather(torch.tensor([5]))[1]["photo"].any(), "whoever chooses a modality takes its gaps"
+
+
+@pytest.mark.parametrize("length", [0, -1, 2.5])
+def test_texts_of_no_length(whole, length):
+    folder, rows = whole
+    with raises_sentence(InputError, "length", str(length)):
+        manifest_stream(write_csv(folder / "text.csv", rows), n_tasks=2, modalities="caption", length=length)
 
 
 def damaged(folder, name, write):

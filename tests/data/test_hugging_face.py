@@ -85,6 +85,8 @@ def test_what_makes_no_stream_is_said(tmp_path):
         hugging_face_stream(datasets.DatasetDict({"train": own, "test": own.remove_columns("imu")}))
     with raises_sentence(InputError, "no column of a modality"):
         hugging_face_stream(own.select_columns(["label"]))
+    with raises_sentence(InputError, "'imu'", "empty in every row"):
+        hugging_face_stream(datasets.Dataset.from_dict({"imu": [None] * N, "label": [i % 4 for i in range(N)]}))
     with raises_sentence(InputError, "datasets.Dataset", "list"):
         hugging_face_stream([1, 2])
     (tmp_path / "3.png").write_bytes(b"damaged")

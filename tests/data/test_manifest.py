@@ -136,6 +136,9 @@ def test_modalities_of_a_task_are_those_that_its_rows_have(folder, rows):
             "series": row["series"] if row["label"] != "cat" else ""} for row in rows]  # fmt: skip
     stream = manifest_stream(write_csv(folder / "own.csv", own), "mdtil", 2, modalities=["photo", "series"])
     assert [t.modalities for t in stream.tasks] == [("photo", "series"), ("series",)]
+    swapped = manifest_stream(folder / "own.csv", "mdtil", 2, modalities=["photo", "series"], class_order=[2, 3, 0, 1])
+    assert [t.modalities for t in swapped.tasks] == [("series",), ("photo", "series")]
+    assert all(swapped.gather(swapped.rows(t))[1]["series"].any() for t in range(2))
     given = with_column(own, "task", ["b" if r["label"] in ("cat", "dog") else "a" for r in own])
     stream = manifest_stream(write_csv(folder / "given.csv", given), "mdtil", modalities=["photo", "series"])
     assert [(t.name, t.modalities) for t in stream.tasks] == [("b", ("photo", "series")), ("a", ("series",))]

@@ -44,6 +44,9 @@ def test_modality_dynamic_tasks_have_sets_of_their_own():
     assert [task.modalities for task in stream.tasks] == [("a", "b"), ("a",)]
     batch = stream.loader(1, "test")[0]
     assert not batch.present["b"].any() and batch.inputs["b"].eq(0).all() and batch.task.eq(1).all()
+    records = Records(records.columns, records.target, present={"b": torch.arange(40) % 4 >= 2})
+    with pytest.raises(InputError, match="task 0 has a modality that the task has"):
+        Stream.from_dataset(records, scenario=row, n_tasks=2, task_modalities=[["b"], ["a"]])
     with pytest.raises(InputError, match="one set per task"):
         Stream.from_dataset(records, scenario=row, n_tasks=2)
     with pytest.raises(InputError, match="leave it out"):
@@ -58,12 +61,17 @@ def test_generated_answers_are_sequences():
     assert batch.target.shape == (4, 2) and stream.n_classes == 40 and len(stream.tasks) == 2
 
 
+def test_domains_are_numbers():
+    records = Records({"a": torch.rand(8, 2)}, torch.arange(8) % 2)
+    with pytest.raises(InputError, match="domains: expected a number per row"):
+        Stream.from_dataset(records, scenario="dil", domains=["a", "b"] * 4)
+
+
 def test_the_objective_says_what_is_learnt():
     records = Records({"a": torch.rand(8, 2), "b": torch.rand(8, 3)}, torch.arange(8) % 2)
-    streams = [Stream.from_dataset(records, n_tasks=1, objective=name) for name in ("classify", "pairs")]
-    assert [s.objective for s in streams] == ["classify", "pairs"] and Stream.from_dataset(
-        records, n_tasks=1
-    ).objective == "classify"
+    streams = [Stream.from_dataset(records, n_tasks=1, test=0.5, objective=name) for name in ("classify", "pairs")]
+    assert [s.objective for s in streams] == ["classify", "pairs"]
+    assert Stream.from_dataset(records, n_tasks=1).objective == "classify"
     assert streams[0].fingerprint() != streams[1].fingerprint()
     with pytest.raises(UnknownNameError, match="pairs"):
         Stream.from_dataset(records, n_tasks=1, objective="pair")
