@@ -182,6 +182,8 @@ class ProgressiveColumns(nn.Module):
                 block.layer.reset_parameters()
             encoders[name] = nn.ModuleList(fresh).requires_grad_(True)
         self._append(encoders, task, lateral)
+        # A column that has just been frozen rests from now on, whenever the caller sets the mode next.
+        self.train(self.training)
 
     def structure(self) -> list[dict[str, int]]:
         """The task and the width of the laterals of every column, in order."""

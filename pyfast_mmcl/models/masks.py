@@ -108,6 +108,7 @@ class MaskedClassifier(nn.Module):
             }
         )
         self.modalities = tuple(encoders)
+        self.embedding = embedding
         self.fusion = nn.Linear(len(encoders) * (embedding + 1), features)
         self.fusion_gate = Gate(features, n_tasks)
         self.heads = nn.ModuleList(nn.Linear(features, int(own.sum())) for own in classes)
@@ -215,6 +216,7 @@ class MaskedClassifier(nn.Module):
                 )
                 held = gate.cumulative
         last = [self._gates(name)[-1].cumulative for name in self.modalities]
+        last = [held.repeat_interleave(self.embedding // len(held)) for held in last]
         yield self.fusion, self.fusion_gate, torch.cat([*last, last[0].new_ones(len(last))])
 
     def _scores(self, features: Tensor, task: Tensor) -> Tensor:

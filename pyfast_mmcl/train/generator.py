@@ -52,7 +52,10 @@ class GeneratedRows:
         self.condition = condition
         self.epochs, self.batch_size = whole_number("generator epochs", epochs), whole_number("batch_size", batch_size)
         self.lr, self.share = number_above_zero("generator lr", lr), share
-        self.vae_ = RecordVAE(**vae)
+        self._given = vae
+        # Its first weights are drawn in ``learn``, from the run's random numbers; here they only show what is wrong.
+        with torch.random.fork_rng(devices=[]):
+            self.vae_ = RecordVAE(**vae)
         self.counts_: list[int] = []  # rows met of every condition, or of all in one place
         self.places_: list[int] = []  # the task of every condition, −1 for none or several
         self.answer_: list[int] = []  # shape of a target
@@ -80,6 +83,8 @@ class GeneratedRows:
     def learn(self, learner: Learner, task: Task, loader: Loader) -> None:
         """Teach the generator the rows of ``loader``, and what it has made up so far once more."""
         rows = cat(list(loader)).to(learner.device)
+        if len(self) == 0:
+            self.vae_ = RecordVAE(**self._given)
         self.vae_.to(learner.device)
         old = copy.deepcopy(self) if len(self) else None
         condition = self._meet(rows, task)

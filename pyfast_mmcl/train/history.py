@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,15 @@ class History:
             raise InputError(f"history {path}: expected a JSON file of a run, {error}.") from error
         if not isinstance(values, dict) or values.pop("kind", None) != KIND:
             raise InputError(f"history {path}: this is not the record of a run; choose the file that a run wrote.")
-        return cls.from_dict(values)
+        try:
+            return cls.from_dict(values)
+        except TypeError as error:
+            others = sorted(set(values) - {entry.name for entry in fields(cls)})
+            raise InputError(
+                f"history {path}: expected the fields of a run's record, "
+                f"{f'found others too: {others}' if others else 'some are not there'}; read it with the version that "
+                "wrote it."
+            ) from error
 
 
 def _with_nan(value: Any) -> Any:

@@ -43,11 +43,7 @@ class CrossEntropy(Part):
         return "cross_entropy" if self.rows == "all" else f"cross_entropy_{self.rows}"
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
-        if getattr(learner, "objective", "classify") == "pairs":
-            raise InputError(
-                "cross-entropy: the stream has pairs to tell apart and no classes to score; choose a method that learns"
-                " the stream's own objective, such as er, online_ewc or kdr."
-            )
+        refuse_pairs(learner)
         rows = self.chosen(batch)
         target = batch.target[rows]
         if len(target) == 0:
@@ -172,6 +168,15 @@ def memory_rows(batch: Batch, draw: int = 0, draws: int = 1) -> slice:
     size = (len(batch) - batch.fresh) // draws
     start = batch.fresh + draw * size
     return slice(start, start + size)
+
+
+def refuse_pairs(learner: Learner) -> None:
+    """Raise InputError for a stream of pairs: towers score no class, so that cross-entropy would teach them nothing."""
+    if getattr(learner, "objective", "classify") == "pairs":
+        raise InputError(
+            "cross-entropy: the stream has pairs to tell apart and no classes to score; choose a method that learns"
+            " the stream's own objective, such as er, online_ewc or kdr."
+        )
 
 
 def check_labels(scores: Tensor, target: Tensor) -> None:

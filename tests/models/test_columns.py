@@ -132,8 +132,12 @@ def test_dropout_of_frozen_columns_is_off():
     chain = {"a": nn.Sequential(nn.Flatten(), nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 4))}
     model = ProgressiveColumns(chain, TASK_CLASSES, **WIDTHS)
     model.add_column(1)
-    model.eval().train()
     assert not model.columns[0].training and model.columns[1].training and model.training
+    model.eval().train()
+    model.add_column(2)
+    # The encoders of a new column are copies of the first one's, which rests.
+    assert all(module.training for module in model.columns[2].modules()) and model.training
+    assert not any(module.training for column in model.columns[:2] for module in column.modules())
 
 
 def test_the_structure_brings_the_columns_back(model):

@@ -149,6 +149,19 @@ def test_gradients_are_scaled_by_what_is_left(model):
         assert_same_bits(p.grad, before[p])
 
 
+def test_an_encoder_may_end_in_places_side_by_side():
+    chain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    model = MaskedClassifier({"b": chain}, TASK_CLASSES, embedding=8, features=3)
+    last = model.gates["b"][-1].cumulative.copy_(torch.tensor([0.25, 1.0]))
+    model.fusion_gate.cumulative.copy_(torch.tensor([0.5, 0.75, 1.0]))
+    left = {id(weight): factor for weight, factor in model.left_over()}[id(model.fusion.weight)]
+    assert left.shape == model.fusion.weight.shape
+    for i, out in enumerate((0.5, 0.75, 1.0)):
+        for j in range(8):
+            assert float(left[i, j]) == 1 - min(out, float(last[j // 4]))
+        assert float(left[i, 8]) == 1 - out
+
+
 def test_the_gradient_of_embeddings_is_compensated(model):
     with torch.no_grad():
         model.fusion_gate.embeddings[1][:3] = torch.tensor([5.9, -5.9, 0.0], dtype=torch.float64)

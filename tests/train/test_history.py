@@ -42,7 +42,11 @@ def test_file_round_trip_is_strict_json(history, tmp_path):
     assert back.to_dict() == history.to_dict() and math.isnan(back.initial[1])
 
 
-@pytest.mark.parametrize("content", [None, "", "[1]", "{}", '{"kind": "pyfast_mmcl history"', '{"kind": "x"}'])
+OTHER_FIELDS = '{"kind": "pyfast_mmcl history", "method": "er", "scenario": "cil", "tasks": [], "seed": 0, "new": 1}'
+CONTENTS = [None, "", "[1]", "{}", '{"kind": "pyfast_mmcl history"', '{"kind": "x"}']
+
+
+@pytest.mark.parametrize("content", [*CONTENTS, '{"kind": "pyfast_mmcl history"}', OTHER_FIELDS])
 def test_files_that_are_no_history(tmp_path, content):
     if content is not None:
         (tmp_path / "h.json").write_text(content)

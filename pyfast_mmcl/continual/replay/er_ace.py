@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from pyfast_mmcl._errors import unknown_name
 from pyfast_mmcl.train.part import Part
-from pyfast_mmcl.train.parts import Replay, check_classes, check_labels
+from pyfast_mmcl.train.parts import Replay, check_classes, check_labels, refuse_pairs
 from pyfast_mmcl.train.registry import recipe
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class AsymmetricCrossEntropy(Part):
         self.current = current
 
     def loss(self, learner: Learner, batch: Batch, out: Output) -> Tensor | None:
+        refuse_pairs(learner)
         check_labels(out.scores, batch.target)
         check_classes(out.scores, learner.classes_seen)
         new, seen = self._classes(learner, batch, out.scores)
