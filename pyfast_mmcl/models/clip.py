@@ -144,13 +144,13 @@ class ClipModel(nn.Module):
     def class_features(self, classes: Tensor | None = None) -> Tensor:
         """Unit embeddings [C, D] of the classes, or of those numbered ``classes``.
 
-        With gradients enabled and a weight of the text tower to train they are encoded anew; otherwise in evaluation
-        mode, once, and kept until such a weight changes.
+        In training mode or with gradients enabled, and with a weight of the text tower to train, they are encoded anew,
+        the same with gradients as without; otherwise in evaluation mode, once, and kept until such a weight changes.
         """
         tokens = self.class_tokens
         if tokens is None:
             raise InputError("class_features: this CLIP has no classes; build it with ClipModel.with_classes.")
-        if torch.is_grad_enabled() and self._texts_learn():
+        if (torch.is_grad_enabled() or self.training) and self._texts_learn():
             return self._encode_classes(tokens if classes is None else tokens[classes])
         key = self._text_state()
         if self._kept is None or self._kept[0] != key:

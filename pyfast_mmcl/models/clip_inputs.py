@@ -47,7 +47,9 @@ class ImageInput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] not in (1, 3):
             raise InputError(f"image: expected [B, 3, H, W] or [B, 1, H, W], got {tuple(x.shape)}.")
-        x = x.to(self.mean.dtype) if x.is_floating_point() else x.to(self.mean.dtype) / 255
+        # Pictures are not resized in half precision, in which a model may be.
+        wide = torch.promote_types(self.mean.dtype, torch.float32)
+        x = x.to(wide) if x.is_floating_point() else x.to(wide) / 255
         if x.shape[-2:] != self.size and len(x):
             x = F.interpolate(x, self.size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         elif x.shape[-2:] != self.size:

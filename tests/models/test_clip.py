@@ -298,3 +298,36 @@ def test_kept_features_heed_the_setting_of_an_attachment(model, monkeypatch):
         assert_same_bits(model.class_features(), first)
         module.setting = 1
         assert not torch.equal(model.class_features(), first)
+
+
+def test_texts_of_a_training_model_are_random_alike_with_and_without_gradients():
+    """A step in parts takes the loss of a first pass without gradients and carries them back in a second one."""
+    one = ClipModel.with_classes(small(), NAMES)
+    one.attach("adapters", hidden=8, dropout=0.5)
+    batch = rows()
+    with torch.no_grad():
+        for p in one.attached[0].parameters():
+            p.add_(0.3)
+    answers = []
+    for grad in (False, True):
+        torch.manual_seed(2)
+        with torch.set_grad_enabled(grad):
+            answers.append(one.train()(batch).scores.detach())
+    assert_same_bits(*answers)
+    with torch.no_grad():
+        assert not torch.equal(one.eval()(batch).scores, answers[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_in_half_precision_takes_pictures_of_any_size(dtype):
+    one, exact = (ClipModel.with_classes(small(), NAMES).eval() for _ in range(2))
+    one.to(dtype)
+    bytes_of = torch.randint(256, (3, 1, 11, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for pictures in (bytes_of, bytes_of.float() / 255, (bytes_of.float() / 255).to(dtype)):
+        with torch.no_grad():
+            found, truth = (
+                one.image_features(pictures),
+                exact.image_features(pictures.float() / (255 if pictures is bytes_of else 1)),
+            )
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.float(), truth, rtol=0, atol=0.03)
