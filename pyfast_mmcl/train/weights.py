@@ -31,7 +31,9 @@ def mix(old: Mapping[str, Tensor], new: Mapping[str, Tensor], share: float) -> W
         mixed[name] = x.clone()
         if name in old:
             corner = _corner(old[name])
-            mixed[name][corner] = torch.lerp(old[name].to(x.device, x.dtype), x[corner], share)
+            before = old[name].to(x.device, x.dtype)
+            # Masks hold infinities, between which there is no line.
+            mixed[name][corner] = torch.where(before == x[corner], before, torch.lerp(before, x[corner], share))
     return mixed
 
 

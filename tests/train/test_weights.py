@@ -40,3 +40,9 @@ def test_a_mixture_is_the_line_between_and_what_is_new_stays():
     last = grown.weight[4].detach().clone()
     put_weights(grown, weights_of(nn.Linear(3, 4)))
     assert_same_bits(grown.weight[4], last)
+
+
+def test_infinities_that_both_have_stay():
+    mask = {"mask": torch.tensor([0.0, float("-inf"), float("inf")])}
+    for share in (0.0, 0.25, 1.0):
+        assert mix(mask, mask, share)["mask"].tolist() == mask["mask"].tolist()
