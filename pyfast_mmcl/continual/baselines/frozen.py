@@ -50,18 +50,19 @@ class LinearProbe(Part):
             )
 
     def after_task(self, learner: Learner, task: Task, loader: Loader) -> None:
-        sums: list[tuple[Tensor, Tensor]] = []
+        sums: list[Tensor] = []
 
         def pick(batch: Batch, out: Output) -> dict[str, Tensor]:
             if out.scores.ndim != 2:
                 raise InputError(f"frozen: expected one class per row, scores [B, C], got {tuple(out.scores.shape)}.")
             check_labels(out.scores, batch.target)
             f = _with_one(features_of("frozen", out))
-            sums.append((f.mT @ f, f.mT @ F.one_hot(batch.target, out.scores.shape[1]).double()))
+            new = [f.mT @ f, f.mT @ F.one_hot(batch.target, out.scores.shape[1]).double()]
+            sums[:] = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
             return {}
 
         collect(learner, loader, pick)
-        gram, moment = (torch.stack(some).sum(0) for some in zip(*sums, strict=True))
+        gram, moment = sums
         self.gram_ = gram if self.gram_ is None else gram + self.gram_.to(gram.device)
         self.moment_ = moment if self.moment_ is None else moment + self.moment_.to(moment.device)
         self._weights = None

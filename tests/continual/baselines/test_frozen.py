@@ -1,10 +1,13 @@
 """The frozen model: nothing moves, and a linear probe that is ridge regression on all rows so far."""
 
+import gc
+
 import pytest
 import torch
 from torch.nn.functional import normalize, one_hot
 
 from pyfast_mmcl._errors import InputError, UnknownNameError
+from pyfast_mmcl.continual.baselines import frozen as frozen_module
 from pyfast_mmcl.continual.baselines.frozen import frozen
 from pyfast_mmcl.train import Learner, default_model
 from tests.check import assert_same_bits, raises_sentence
@@ -71,3 +74,25 @@ def test_what_it_cannot_do_is_said():
             frozen(probe="linear", ridge=ridge)
     with raises_sentence(InputError, "probe", "pairs", "zero_shot"):
         run(make_stream("pairs", clip=True), probe="linear")
+
+
+def test_the_linear_probe_holds_one_sum_and_not_one_per_batch(monkeypatch):
+    alive, read = [], frozen_module.features_of
+
+    def count(method, out):
+        size = out.features.shape[1] + 1
+        alive.append(sum(issubclass(type(x), torch.Tensor) and x.shape == (size, size) for x in gc.get_objects()))
+        return read(method, out)
+
+    monkeypatch.setattr(frozen_module, "features_of", count)
+    learner = Learner(
+        default_model(make_stream("dil", clip=True), "frozen"),
+        "frozen",
+        epochs=1,
+        batch_size=4,
+        device="cpu",
+        progress=False,
+        hyper={"probe": "linear"},
+    )
+    learner.fit(make_stream("dil", clip=True))
+    assert len(alive) > 10 and max(alive) - alive[0] <= 3
