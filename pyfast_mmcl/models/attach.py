@@ -86,7 +86,7 @@ def uniform(*shape: int, bound: float, generator: torch.Generator) -> Tensor:
 
 def seeded(seed: int) -> torch.Generator:
     """A generator of its own for the first weights of an attachment."""
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(seed % 2**64)  # torch takes no larger one, the learner takes any
 
 
 def like_tower(module: Kind, tower: nn.Module) -> Kind:

@@ -12,6 +12,7 @@ from pyfast_mmcl._errors import unknown_name, whole_number
 from pyfast_mmcl.models.moe import MoEAdapters
 from pyfast_mmcl.ops.sampling import hash_uniform
 from pyfast_mmcl.train.clip_ways import TaskObjective, WayAnswers, clip_of, frozen_embeddings
+from pyfast_mmcl.train.modes import evaluation_mode
 from pyfast_mmcl.train.novelty import LinearAutoencoders
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.registry import recipe
@@ -62,15 +63,16 @@ class Experts(Part):
         self._answers.forget()
         if self.routers == "one":
             return
-        model, training = clip_of(learner, "moe_adapters").eval(), learner.model.training
-        batches = [batch.to(learner.device) for batch in loader]
-        rows = torch.cat([frozen_embeddings(model, moe, batch) for batch in batches])
+        model, batches = clip_of(learner, "moe_adapters"), [batch.to(learner.device) for batch in loader]
+        with evaluation_mode(model):
+            rows = torch.cat([frozen_embeddings(model, moe, batch) for batch in batches])
         held_out = hash_uniform(learner.seed, torch.cat([batch.index for batch in batches]).cpu()) < _HELD_OUT
         self.tasks_.fit(rows.cpu(), held_out)
-        model.train(training)
         moe.switch(-1)
 
-    def predict(self, learner: Learner, batch: Batch, out: Output) -> Output:
+    def predict(self, learner: Learner, batch: Batch, out: Output) -> Output | None:
+        if not any(isinstance(part, MoEAdapters) for part in clip_of(learner, "moe_adapters").attached):
+            return None  # nothing has been learnt yet
         return self._answers(learner, experts_of(learner), batch, out, self.way(learner, batch))
 
     def way(self, learner: Learner, batch: Batch) -> Tensor:

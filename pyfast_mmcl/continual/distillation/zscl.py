@@ -12,6 +12,7 @@ from pyfast_mmcl._errors import InputError, number_above_zero, number_from_zero,
 from pyfast_mmcl.losses import SimilarityDistillation
 from pyfast_mmcl.models.clip import ClipModel
 from pyfast_mmcl.ops.contrastive import PackedReference
+from pyfast_mmcl.train.modes import evaluation_mode
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.parts import Objective, check_classes, check_labels
 from pyfast_mmcl.train.reference import Images, Texts, read_images, read_texts
@@ -227,11 +228,9 @@ def clip_of(learner: Learner) -> ClipModel:
 
 def _encoded(model: ClipModel, encode: Any, rows: Tensor) -> Tensor:
     """Unit rows [N, D] of images or token ids, in evaluation mode and without gradients."""
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
-    with torch.no_grad():
+    device = next(model.parameters()).device
+    with torch.no_grad(), evaluation_mode(model):
         found = torch.cat([encode(part.to(device)) for part in rows.split(_ROWS)])
-    model.train(training)
     return found.to(torch.promote_types(found.dtype, torch.float32))
 
 

@@ -11,6 +11,7 @@ from pyfast_mmcl._errors import unknown_name, whole_number
 from pyfast_mmcl.models.prompts import Prompts
 from pyfast_mmcl.ops.knn import lloyd_step, nearest
 from pyfast_mmcl.train.clip_ways import TaskObjective, WayAnswers, clip_of, frozen_embeddings
+from pyfast_mmcl.train.modes import evaluation_mode
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.registry import recipe
 
@@ -44,10 +45,8 @@ class DomainPrompts(Part):
 
     def after_task(self, learner: Learner, task: Task, loader: Loader) -> None:
         prompts, model = prompts_of(learner), clip_of(learner, "s_liprompts")
-        training = model.training
-        model.eval()
-        rows = torch.cat([frozen_embeddings(model, prompts, batch.to(learner.device)) for batch in loader])
-        model.train(training)
+        with evaluation_mode(model):
+            rows = torch.cat([frozen_embeddings(model, prompts, batch.to(learner.device)) for batch in loader])
         found = kmeans(rows, self.k, learner.generator)
         self.centres_ = torch.cat([self.centres_.to(rows).reshape(-1, rows.shape[1]), found])
         self.domain_ = torch.cat(

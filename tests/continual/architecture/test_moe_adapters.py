@@ -22,6 +22,7 @@ class AfterEachTask(Part):
         self.rows, self.answers, self.frozen, self.weights, self.usage = rows, [], [], [], []
 
     def after_task(self, learner, task, loader):
+        assert learner.model.training
         self.answers.append(learner.predict(self.rows))
         blocks = experts_of(learner).every_block()
         self.usage.append([b.usage.clone() for b in blocks])
@@ -199,3 +200,14 @@ def test_what_it_cannot_use_is_refused():
     stream = make_stream("cil")
     with raises_sentence(InputError, "moe_adapters", "CLIP", "MultimodalClassifier"):
         run_continual("moe_adapters", stream, model=default_model(stream), epochs=1, device="cpu", progress=False)
+
+
+def test_it_answers_before_it_has_learnt_and_for_no_rows_and_takes_any_seed():
+    stream = make_stream("dil", clip=True)
+    model, rows = default_model(stream, "moe_adapters"), stream.loader(0, "test", batch_size=12)[0]
+    small = {"experts": 4, "hidden": 8}
+    learner = Learner(model, "moe_adapters", epochs=1, device="cpu", progress=False, seed=2**70, hyper=small)
+    with torch.no_grad():
+        torch.testing.assert_close(learner.predict(rows), model.eval()(rows).scores)
+    learner.fit(stream)
+    assert learner.predict(rows.select(slice(0, 0))).shape == (0, stream.n_classes)

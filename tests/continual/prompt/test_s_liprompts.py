@@ -150,3 +150,13 @@ def test_what_it_cannot_use_is_refused():
     stream = make_stream("dil")
     with raises_sentence(InputError, "s_liprompts", "CLIP"):
         run_continual("s_liprompts", stream, model=default_model(stream), epochs=1, device="cpu", progress=False)
+
+
+def test_it_answers_for_no_rows_and_takes_any_seed():
+    stream = make_stream("dil", clip=True)
+    learner = Learner(
+        default_model(stream, "s_liprompts"), "s_liprompts", epochs=1, device="cpu", progress=False, seed=2**64 - 1
+    )
+    learner.fit(stream)
+    rows = stream.loader(0, "test", batch_size=12)[0]
+    assert learner.predict(rows.select(slice(0, 0))).shape == (0, stream.n_classes)
