@@ -52,7 +52,7 @@ def test_offering_what_is_held_changes_nothing(policy):
 @pytest.mark.parametrize(
     ("policy", "group"),
     [("class_balanced", lambda i: i % 7), ("task_balanced", lambda i: i // 100)],
-    ids=lambda x: str(x),
+    ids=["class_balanced", "task_balanced"],
 )
 def test_balanced_is_its_definition(policy, group):
     # Classes arrive one after another, the worst case for shares that shrink.
