@@ -37,6 +37,10 @@ def build_stream(options: Mapping[str, Any]) -> Stream:
     name, own = options["stream"], is_path(options["stream"])
     make = _of_path(Path(name)) if own else _of_name(name)
     named = {"scenario": options["scenario"], "n_tasks": options["tasks"], "seed": options["seed"]}
+    for key in ("scenario", "n_tasks"):
+        if named[key] is not None and options["stream_set"].get(key, named[key]) != named[key]:
+            option = "--scenario" if key == "scenario" else "--tasks"
+            raise InputError(f"{option} {named[key]} and --stream-set {key} contradict each other; give one of them.")
     given = {**{key: value for key, value in named.items() if value is not None}, **options["stream_set"]}
     _check_arguments(make, given, own)
     try:

@@ -69,6 +69,7 @@ def test_damaged_files_are_refused_before_anything_is_written(tmp_path, content,
         (("--stream", "emojis"), ("emojis", "emoji")),
         (("--stream", "digits", "--stream-set", "size=3"), ("size", "argument of the stream")),
         (("--stream", "digits", "--scenario", "gdil"), ("gdil", "mdtil")),
+        (("--stream", "digits", "--tasks", "2", "--stream-set", "n_tasks=3"), ("--tasks 2", "n_tasks", "contradict")),
     ],
 )
 def test_streams_that_do_not_exist_are_named(tmp_path, monkeypatch, arguments, words):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pyfast_mmcl.data import roles
 from pyfast_mmcl.data.columns import Column, make_columns
 from pyfast_mmcl.data.files import Shapes
 from pyfast_mmcl.data.order import Order
+from pyfast_mmcl.data.records import Records
 from pyfast_mmcl.data.scenario import Scenario, get_scenario
 from pyfast_mmcl.data.split import deal_classes
 from pyfast_mmcl.data.stream import Stream
@@ -25,6 +27,8 @@ from pyfast_mmcl.data.tokenize import TextEncoder, Tokenize
 Role = tuple[Sequence[Any], Sequence[str], str]
 
 _TASKS = 5
+# Arguments of ``Stream.from_dataset`` that decide which rows are tested on.
+_OF_SPLIT = ("n_tasks", "classes", "domains", "test", "validation", "class_order", "task_order", "objective")
 KEEP = 2**30
 _NO_TARGET = "no column is called target, label, class or answer; name the one that is to be learnt with target=."
 
@@ -63,8 +67,9 @@ def manifest_stream(
     Every other column is a modality, of the kind its cells tell or its header names ("photo:image"): pictures become
     [3, image_size, image_size] in [0, 1]; WAV files log-mel spectrograms [40, frames] of ``audio_seconds``; .npy files
     and lists of numbers keep their shape, numbers in columns "imu.x", "imu.y", … are one vector "imu"; everything else
-    is text, ``length`` token ids of ``tokenize`` (``tokenize.TextEncoder``). Sound, arrays and numbers have mean 0 and
-    standard deviation 1 over the rows trained on (``TableRecords.set_units``). An empty cell is a missing modality.
+    is text, ``length`` token ids of ``tokenize`` (``tokenize.TextEncoder``; "words" are those of all
+    rows trained on). Sound, arrays and numbers have mean 0 and standard deviation 1 over the rows trained on, of all
+    tasks (``TableRecords.set_units``). An empty cell is a missing modality.
 
     With ``objective="pairs"`` a target is not needed: rows with the same text belong together.
 
@@ -135,28 +140,33 @@ def columns_stream(
     if "split" in cells:
         chosen = roles.splits(*cells["split"])
         dealing = {"test": chosen["test"], "validation": chosen["validation"], **dealing}
-    training = ~_tested(dealing, n)
     generated = scenario is not None and get_scenario(scenario).labels == "generated"
     answers = roles.words(*cells["target"]) if generated and "target" in cells else []
-    texts = [(column.texts, column.present) for column in modalities if column.kind == "text"]
-    encoder = TextEncoder(tokenize, _training_texts([*texts, *([(answers, training)] if answers else [])], training))
-    for column in modalities:
-        if column.kind == "text":
-            column.values = encoder.encode(column.texts, length)
     if generated:
-        target, class_names = _answers(answers, encoder)
+        # Which rows are tested on does not depend on the ids of the answers, and the ids depend on it.
+        target, class_names = torch.zeros((n, 1), dtype=torch.int64), None
     elif class_names is not None:
         target = torch.tensor(roles.numbers(*cells["target"], len(class_names)))
     else:
         target, class_names = _classes(cells.get("target"), modalities, dealing.get("objective"))
     dealt = _dealt(scenario, n_tasks, target, class_names, cells.get("task"))
+    texts = [(column.texts, column.present) for column in modalities if column.kind == "text"]
+    if generated:
+        texts.append((answers, torch.ones(n, dtype=torch.bool)))
+    training = ~_tested(target, {**dealt, **dealing}, seed) if texts else None
+    encoder = TextEncoder(tokenize, [] if training is None else _training_texts(texts, training))
+    for column in modalities:
+        if column.kind == "text":
+            column.values = encoder.encode(column.texts, length)
+    if generated:
+        target, class_names = _answers(answers, encoder)
     if dealt["scenario"].modalities == "per task" and "task_modalities" not in dealing:
         dealt["task_modalities"] = _modalities_of_tasks(modalities, target, dealt, dealing.get("class_order"), seed)
     rows = TableRecords(modalities, target, keep)
     stream = Stream.from_dataset(
         rows.records,
         class_names=class_names,
-        vocabulary=encoder.vocabulary if texts or generated else None,
+        vocabulary=encoder.vocabulary if texts else None,
         seed=seed,
         **{**dealt, **dealing},
     )
@@ -164,9 +174,15 @@ def columns_stream(
     return stream
 
 
-def _tested(dealing: Mapping[str, Any], n: int) -> Tensor:
-    test = dealing.get("test")
-    return test if isinstance(test, Tensor) and test.dtype == torch.bool else torch.zeros(n, dtype=torch.bool)
+def _tested(target: Tensor, dealing: Mapping[str, Any], seed: int) -> Tensor:
+    """bool [N]: the rows that the stream of these arguments tests on, found before texts have token ids."""
+    columns = {name: torch.zeros(len(target), 1) for name in ("a", "b")}
+    split = {name: dealing[name] for name in _OF_SPLIT if name in dealing}
+    scenario = replace(dealing["scenario"], modalities="all")
+    stream = Stream.from_dataset(Records(columns, target), **{**split, "scenario": scenario, "seed": seed})
+    tested = torch.zeros(len(target), dtype=torch.bool)
+    tested[torch.cat([stream.rows(t, "test") for t in range(stream.n_tasks)])] = True
+    return tested
 
 
 def _training_texts(columns: Sequence[tuple[list[str], Tensor]], training: Tensor) -> list[str]:

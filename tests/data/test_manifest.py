@@ -131,6 +131,18 @@ def test_answers_are_generated_and_share_a_vocabulary_with_the_questions(folder,
         )
 
 
+@pytest.mark.parametrize("test", [0.2, list(range(0, N, 5)), torch.arange(N) % 5 == 0])
+@pytest.mark.parametrize("scenario", ["cil", "gdil"])
+def test_words_of_the_rows_tested_on_are_unknown(folder, test, scenario):
+    own = [{"q": f"what is number{i}", "answer": f"sort {i % 8 // 2}", "domain": i % 2} for i in range(N)]
+    own = own if scenario == "gdil" else [{"q": row["q"], "answer": row["answer"]} for row in own]
+    stream = manifest_stream(write_json(folder / "words.json", own), scenario, test=test)
+    for split, unknown in (("train", 0), ("test", 1)):
+        ids = stream.gather(rows_of(stream, split))[0]["q"]
+        assert ids[:, :2].gt(1).all() and (ids == 1).sum(1).eq(unknown).all()
+    assert stream.vocabulary == 2 + 2 + len(rows_of(stream, "train")) + (5 if scenario == "gdil" else 0)
+
+
 def test_modalities_of_a_task_are_those_that_its_rows_have(folder, rows):
     own = [{**row, "photo": row["photo"] if row["label"] in ("cat", "dog") else "",
             "series": row["series"] if row["label"] != "cat" else ""} for row in rows]  # fmt: skip
