@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from pyfast_mmcl.models.attach import attach
 from pyfast_mmcl.models.clip_inputs import ImageInput, fit_tokens
 from pyfast_mmcl.models.output import Output
 from pyfast_mmcl.models.protocols import Growing
+from pyfast_mmcl.models.routes import Routed
 from pyfast_mmcl.models.tiny_clip import CLIP_VOCABULARY, tiny_clip
 from pyfast_mmcl.models.zero_shot import PHOTO, class_tokens
 
@@ -219,7 +220,8 @@ class ClipModel(nn.Module):
         sides = {}
         for side, (name, encode) in encoders.items():
             if name in batch.inputs:
-                sides[side] = encode(batch.inputs[name]) * batch.present[name].unsqueeze(1)
+                with self._rows_of(batch.present[name]):
+                    sides[side] = encode(batch.inputs[name]) * batch.present[name].unsqueeze(1)
         if not sides:
             raise InputError(
                 f"clip: expected the modality {self.image!r} or {self.text!r} in the batch, got {sorted(batch.inputs)}."
@@ -241,6 +243,15 @@ class ClipModel(nn.Module):
         lowest = torch.finfo(some.dtype).min
         scores = some.new_full((len(some), len(self.class_tokens)), lowest).index_copy(1, needed, some)
         return scores.masked_fill(~allowed, lowest)
+
+    @contextmanager
+    def _rows_of(self, present: Tensor) -> Iterator[None]:
+        """Attachments that count rows are told which of them have what is encoded."""
+        with ExitStack() as told:
+            for part in self.attached:
+                if isinstance(part, Routed):
+                    told.enter_context(part.present(present))
+            yield
 
     def _texts_learn(self) -> bool:
         return any(p.requires_grad for p in self.text_parameters())

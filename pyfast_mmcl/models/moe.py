@@ -47,7 +47,8 @@ class BlockExperts(nn.Module):
         super().__init__()
         self.bank, self.top, self.route, self.place = bank, top, route, place
         self.routers = nn.ModuleList()
-        # How many rows chose each expert in training since the router was made; ``recent`` waits to be added to it.
+        # How many rows chose each expert in training since the router was made, texts of classes among them, once per
+        # part of a step; ``recent`` waits to be added to it.
         self.register_buffer("usage", torch.zeros(len(bank), dtype=torch.int64))
         self.register_buffer("recent", torch.zeros(len(bank), dtype=torch.int64), persistent=False)
         self._x: Tensor | None = None
@@ -89,7 +90,10 @@ class BlockExperts(nn.Module):
         return chosen, value.softmax(1)
 
     def _count(self, chosen: Tensor, way: Tensor) -> None:
-        votes = (way >= 0).unsqueeze(1).expand_as(chosen).to(torch.int64)
+        asks = way >= 0
+        if self.route.there is not None and len(self.route.there) == len(way):
+            asks = asks & self.route.there.to(way.device)
+        votes = asks.unsqueeze(1).expand_as(chosen).to(torch.int64)
         self.recent.scatter_add_(0, chosen.flatten(), votes.flatten())
 
     def add_router(self) -> None:
@@ -198,6 +202,7 @@ def attach(
         place = Place()
         if name == "text" and text_route == "eot":
             getattr(clip, "text", clip).token_embedding.register_forward_pre_hook(place.see)
+            tower.register_forward_pre_hook(_in_one_go)
         own = []
         for block in blocks_of(tower):
             bank = ExpertBank(width_of(tower), experts, hidden, scale=scale, dropout=dropout, generator=generator)
@@ -209,6 +214,15 @@ def attach(
     module = MoEAdapters(blocks, route)
     register(clip, "moe", module)
     return module
+
+
+def _in_one_go(tower: nn.Module, args: tuple[Tensor, ...]) -> None:
+    """A hook: blocks that run again would read the end marks of the texts that were encoded last."""
+    if getattr(tower, "grad_checkpointing", False):
+        raise InputError(
+            "moe: expected a text tower without gradient checkpointing where text_route='eot', whose end marks are "
+            "gone when blocks run again; switch it off with set_grad_checkpointing(False), or take text_route='first'."
+        )
 
 
 def _each(h: Tensor, weights: Tensor, own: Tensor) -> Tensor:

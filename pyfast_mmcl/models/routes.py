@@ -18,6 +18,8 @@ class Route:
     def __init__(self) -> None:
         self.setting = -1
         self.given: int | Tensor | None = None
+        # bool [B] while a modality is encoded that some rows lack: those go through a tower, but ask it nothing.
+        self.there: Tensor | None = None
 
     @property
     def off(self) -> bool:
@@ -71,6 +73,15 @@ class Routed(nn.Module):
             yield
         finally:
             self.route.given = before
+
+    @contextmanager
+    def present(self, there: Tensor) -> Iterator[None]:
+        """Within the body rows are encoded of which only those of ``there``, bool [B], have what is encoded."""
+        self.route.there = there
+        try:
+            yield
+        finally:
+            self.route.there = None
 
     def structure(self) -> dict[str, int]:
         """Number of ways and the setting, for a checkpoint."""

@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pyfast_mmcl._errors import InputError, UnknownNameError
+from pyfast_mmcl.data import Batch
 from pyfast_mmcl.models.attach import attach
+from pyfast_mmcl.models.clip import ClipModel
 from pyfast_mmcl.models.experts import ExpertBank
 from tests.check import assert_no_worse, assert_same_bits, raises_sentence
 from tests.models.small_clips import KINDS, images, shake, small_clip, text_home, tokens
@@ -227,3 +229,26 @@ def test_what_does_not_fit_is_refused():
         attach(small_clip(), "moe", experts=4, top=5)
     with pytest.raises(UnknownNameError, match="eot"):
         attach(small_clip(), "moe", text_route="eos")
+
+
+def test_a_row_without_a_picture_has_no_vote():
+    model = ClipModel.with_classes(small_clip(), ("a", "b")).requires_grad_(False)
+    moe = model.attach("moe", experts=4)
+    moe.add_way()
+    model.train()
+    image = torch.tensor([True, False, False, True, False])
+    present = {"image": image, "text": ~image | (torch.arange(5) == 0)}
+    words = torch.cat([tokens(), tokens()[:2]])
+    none = torch.full((5,), -1)
+    model(Batch({"image": images(), "text": words}, none, none, present, torch.arange(5)))
+    moe.settle()
+    for tower, rows in (("image", 2), ("text", 4 + 2)):  # and two texts of classes
+        assert [int(block.usage.sum()) for block in moe.blocks[tower]] == [2 * rows] * len(moe.blocks[tower])
+
+
+def test_end_marks_and_blocks_that_run_again_do_not_go_together():
+    clip = small_clip()
+    attach(clip, "moe", text_route="eot").add_way()
+    clip.set_grad_checkpointing(True)
+    with raises_sentence(InputError, "gradient checkpointing", "eot"):
+        clip.train().encode_text(tokens())
