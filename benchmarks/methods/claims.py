@@ -11,13 +11,14 @@ from benchmarks.methods.results import Row
 from benchmarks.methods.spread import markdown, show, spread
 from pyfast_mmcl.metrics.seeds import Spread, paired_difference
 
-HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
+HOLDS, FAILS, OPEN, ONE_SEED = "holds", "does not hold", "not decided", "one seed only"
 TITLE = "Claims of the papers, checked"
 TEXT = (
     "Every line is one comparison that a paper leads one to expect, and what the seeds say: it holds, or does not "
     "hold, where the 95 % Student interval of the difference, paired by seed, lies on one side of zero, and is not "
-    "decided where the interval contains zero. The figures come from the tables above (mean ± sd over seeds); the "
-    "reasons are ours. The verdicts are about these small models and sets, not about the papers' own experiments."
+    "decided where the interval contains zero; one seed has no interval. The figures come from the tables above (mean "
+    "± sd over seeds), the reasons are ours. The verdicts are about these small models and sets, not about the papers' "
+    "own experiments."
 )
 
 
@@ -61,14 +62,15 @@ def section(claims: Sequence[Claim], root: Path) -> str:
 
 
 def row(claim: Claim, stream: str, rows: Sequence[Row]) -> tuple[str, ...] | None:
-    """One line of the table, or None where one side has not been measured on two seeds that both have."""
+    """One line of the table, or None where the two sides share no seed."""
     ours, other = values(claim, claim.line, rows), reference(claim, rows)
     difference = paired_difference(ours, other)
-    if difference is None or difference.count < 2:
+    if difference is None:
         return None
+    ours, other = ({seed: side[seed] for seed in ours if seed in other} for side in (ours, other))
     both = [figure(claim.line, ours)]
     both += [figure(str(claim.than), other)] if isinstance(claim.than, str) else [f"limit {100 * claim.than:g}"]
-    figures = f"{claim.name}: {', '.join(both)} (%, {difference.count} seeds)"
+    figures = f"{claim.name}: {', '.join(both)} (%, {difference.count} seed{'s' * (difference.count > 1)})"
     return claim.said, stream, figures, verdict(claim, difference), claim.why
 
 
@@ -91,8 +93,9 @@ def figure(line: str, found: dict[int, float]) -> str:
 
 def verdict(claim: Claim, difference: Spread) -> str:
     """What the interval of the differences says of the claim."""
-    # A spread of exactly zero (every seed alike) decides without an interval.
     low, high = difference.low, difference.high
+    if difference.count == 1:
+        return ONE_SEED
     if claim.equal is not None:
         inside, outside = -claim.equal <= low and high <= claim.equal, low > claim.equal or high < -claim.equal
         return HOLDS if inside else FAILS if outside else OPEN

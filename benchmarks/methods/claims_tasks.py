@@ -133,7 +133,7 @@ EXEMPLARS = (
         _CIL,
         line="icarl",
         than="er",
-        why="iCaRL forgets least of all, and learns least: it trains on its exemplars only as often as they come by "
+        why="iCaRL forgets as little as derpp and learns less: it trains on its exemplars only as often as they come by "
         "among the fresh rows, where er has them in every step.",
     ),
 )

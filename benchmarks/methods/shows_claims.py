@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from benchmarks.methods.claims_clip import CLIP
 from benchmarks.methods.claims_earlier import EARLIER
 from benchmarks.methods.claims_tasks import TASKS
 
-CLAIMS = (*EARLIER, *TASKS)
+CLAIMS = (*EARLIER, *TASKS, *CLIP)

@@ -85,7 +85,7 @@ STREAMS = (
             "R@5, the mean of both directions, among the test emoji of a style, because few are found at once."
         ),
         stream=dealt("emoji", "dil", size=32),
-        methods=(*BOUNDS, "zero-shot", "er", "wise_ft", "zscl", "mod_x", "dkr", "kdr"),
+        methods=(*BOUNDS, "zero-shot", "er", "wise_ft", "zscl", "mod_x", "dkr"),
         epochs=3,
         batch_size=64,
         capacity=200,

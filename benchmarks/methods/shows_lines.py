@@ -52,7 +52,6 @@ LINES = {
     "zscl": Line("zscl"),
     "mod_x": Line("mod_x"),
     "dkr": Line("dkr"),
-    "kdr": Line("kdr", keeps=True),
     "moe_adapters": Line("moe_adapters", strength="lr", grid=_RATES),
     "s_liprompts": Line("s_liprompts", strength="lr", grid=_RATES),
     "cpe_clip": Line("cpe_clip", strength="lr", grid=(3e-2, 3e-1), optimizer="sgd"),

@@ -49,9 +49,11 @@ def test_what_is_not_measured_is_not_claimed(root):
     missing = [
         Claim("a", "elsewhere", "ours", "theirs", ""),
         Claim("b", "small", "ours", "absent", ""),
-        Claim("c", "small", "ours", 0.0, "", stream="letters"),
+        Claim("c", "small", "theirs", "ours", "", stream="letters"),
     ]
     assert claims.section(missing, root) == ""
+    alone = claims.section([Claim("d", "small", "ours", 0.0, "Why.", stream="letters")], root)
+    assert f"| {claims.ONE_SEED} | Why. |" in alone
 
 
 def test_every_claim_is_about_lines_that_there_are():
