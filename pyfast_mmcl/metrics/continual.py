@@ -19,14 +19,16 @@ from pyfast_mmcl._errors import InputError
 def accuracy(answers: Iterable[tuple[Tensor, Tensor]]) -> float:
     """Share of rows whose best score is the target, over pairs of scores [B, C] and targets [B].
 
-    With scores [B, S, C] and targets [B, S] a row counts when all its S positions are right. Raises InputError for
+    With scores [B, S, C] and targets [B, S] a row counts when all its S positions are right. A row with NaN among its
+    scores is wrong. Raises InputError for
     no rows at all.
     """
     right = rows = 0
     for scores, target in answers:
         if scores.shape[:-1] != target.shape:
             raise InputError(f"accuracy: scores {tuple(scores.shape)} do not fit targets {tuple(target.shape)}.")
-        hits = scores.argmax(-1) == target
+        # argmax takes NaN for the best.
+        hits = (scores.argmax(-1) == target) & ~scores.isnan().any(-1)
         right += int(hits.flatten(1).all(1).sum() if hits.ndim > 1 else hits.sum())
         rows += len(target)
     if rows == 0:
@@ -42,7 +44,7 @@ def last_accuracy(matrix: ArrayLike) -> float:
 def pooled_last_accuracy(matrix: ArrayLike, sizes: Sequence[int]) -> float:
     """sum_j n_j A[T−1, j] / sum_j n_j: mean over test examples, as PyCIL and PILOT report it. sizes [T]: n_j."""
     A, weights = _checked(matrix), np.asarray(sizes, dtype=float)
-    if weights.shape != (len(A),) or weights.min() < 0 or weights.sum() == 0:
+    if weights.shape != (len(A),) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() == 0:
         raise InputError(f"sizes: expected {len(A)} counts of test examples, got {sizes!r}.")
     return float(A[-1] @ weights / weights.sum())
 

@@ -72,7 +72,8 @@ def _hits(scores: Tensor, target: Tensor, present: Mapping[str, Tensor]) -> Tens
             f"accuracy by modality: expected scores [B, C], targets [B] and presence [B], got {list(scores.shape)}, "
             f"{list(target.shape)} and {shapes}."
         )
-    hits = scores.argmax(-1) == target
+    # argmax takes NaN for the best.
+    hits = (scores.argmax(-1) == target) & ~scores.isnan().any(-1)
     return hits.flatten(1).all(1) if hits.ndim > 1 else hits
 
 

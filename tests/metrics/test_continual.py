@@ -169,3 +169,11 @@ def test_bad_companions_are_refused():
         m.pooled_last_accuracy(SMALL, [1, 2])
     with pytest.raises(InputError, match="initial"):
         m.forward_transfer(SMALL, [math.nan] * 4)
+
+
+def test_answers_that_are_no_number_are_wrong():
+    nan, inf = math.nan, math.inf
+    scores = torch.tensor([[nan, nan], [nan, 1.0], [2.0, -inf], [1.0, nan]])
+    assert m.accuracy([(scores, torch.zeros(4, dtype=torch.int64))]) == 0.25
+    with pytest.raises(InputError, match="sizes"):
+        m.pooled_last_accuracy(SMALL, [1, 2, nan, 4])
