@@ -5,10 +5,11 @@
     pyfast-mmcl train --stream small_mtil --method zscl --clip tiny
 
 Pretrained CLIP weights cannot be downloaded everywhere. This model has the same structure and the same abilities on a
-small scale: it knows some classes by name, others not, some styles and not others, so that zero-shot ability exists,
-can be lost and can be measured. The weights are written as safetensors beside open_clip's configuration and about.json,
-which says what it has learnt from, what was left out, and how well it does on both. Methods that start from CLIP take
-it as ``--clip tiny``, or real weights as ``--clip ViT-B-16 --weights path``.
+small scale: it has seen photographs of some classes and not of others (whose words may still name an emoji), some
+styles and not others, so that zero-shot ability exists, can be lost and can be measured. The weights are written as
+safetensors beside open_clip's configuration and about.json, which says what it has learnt from, what was left out, and
+how well it does on both. Methods that start from CLIP take it as ``--clip tiny``, or real weights as ``--clip ViT-B-16
+--weights path``.
 """
 
 from __future__ import annotations

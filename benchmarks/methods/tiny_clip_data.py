@@ -39,7 +39,8 @@ LEFT_OUT: dict[str, Any] = {
 USED = {
     "cifar10": "the other six classes",
     "pacs": "photos and cartoons of all classes",
-    "emoji": "twemoji and noto, with names, keywords and the names of eight groups",
+    "emoji": "twemoji and noto, with names, keywords and the names of eight groups; words such as frog, ship and truck "
+    "are among them, so that of these classes the photographs are new and not the words",
     "mnist": "zero to five",
     "digits": "scikit-learn's, all ten, three fifths of the rows: a stream of those may test on what was learnt from",
 }

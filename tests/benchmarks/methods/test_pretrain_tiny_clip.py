@@ -36,6 +36,9 @@ def test_no_tested_picture_and_nothing_left_out_is_learnt_from(data_dir, sets):
     assert len(named["pacs"]) == 7 and not named["emoji"] & set(data.EMOJI_GROUPS_NOT_NAMED)
     assert {"five", "number five"} <= named["mnist"] and not {"six", "nine"} & named["mnist"]
     assert {"six", "nine"} <= named["digits"]
+    words = {word for one in named["emoji"] for word in one.replace(",", "").split()}
+    for word in words & set(data.CIFAR_CLASSES_LEFT_OUT):
+        assert word in data.USED["emoji"]  # what is left out as a photograph and is still named is said
 
 
 def test_batches_depend_on_seed_and_step_and_hold_every_set(sets):
