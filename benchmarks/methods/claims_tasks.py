@@ -133,8 +133,8 @@ EXEMPLARS = (
         _CIL,
         line="icarl",
         than="er",
-        why="iCaRL forgets as little as derpp and learns less: it trains on its exemplars only as often as they come by "
-        "among the fresh rows, where er has them in every step.",
+        why="iCaRL forgets as little as derpp and learns less: it trains on its exemplars only as often as they come "
+        "by among the fresh rows, where er has them in every step.",
     ),
 )
 TASKS = (*DISTILLATION, *STRUCTURE, *GENERATED, *EXEMPLARS)
