@@ -54,7 +54,9 @@ def test_no_strength_is_fine_tuning_to_the_bit(finetuned, method, scenario):
     ours = fitted(stream, method, **named(method, 0.0))
     for a, b in zip(ours.model.parameters(), finetuned[scenario].model.parameters(), strict=True):
         assert_same_bits(a, b)
-    assert ours.history.losses == finetuned[scenario].history.losses
+    # The term has another name where a method refuses pairs.
+    for mine, theirs in zip(ours.history.losses, finetuned[scenario].history.losses, strict=True):
+        assert list(mine["terms"].values()) == list(theirs["terms"].values())
 
 
 @pytest.mark.parametrize("method", METHODS)

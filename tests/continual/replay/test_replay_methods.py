@@ -113,7 +113,7 @@ def test_a_model_in_half_precision(method):
 
 @pytest.mark.parametrize("method", ["der", "mir", "agem"])
 def test_mixed_precision(method, accelerator):
-    """Passes beside the step compute like the step itself, and what is stored is float32."""
+    """Steps and answers are bfloat16, gradients and losses beside them have the weights' precision, memories float32."""
     stream, dtypes = small_stream(), set()
     model = default_model(stream, width=8)
     model.head.linear.register_forward_hook(lambda module, args, out: dtypes.add((module.training, out.dtype)))
@@ -121,7 +121,8 @@ def test_mixed_precision(method, accelerator):
     learner = Learner(model, method, epochs=1, batch_size=16, accelerator=half, progress=False, hyper=METHODS[method])
     learner.fit(stream)
     assert flat(learner).isfinite().all() and flat(learner).dtype == torch.float32
-    assert {dtype for _, dtype in dtypes} == {torch.bfloat16}
+    beside = {torch.float32} if method in ("mir", "agem") else set()
+    assert {dtype for _, dtype in dtypes} == {torch.bfloat16} | beside
     assert all(x.dtype == torch.float32 for x in memory_part(learner).memory_.all().inputs.values())
 
 
