@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,11 +70,20 @@ _OF_OBJECTIVE = {"classify": "accuracy", "pairs": "recall_at_1"}
 def measure_for(measure: str | Measure | None, objective: str) -> Measure:
     """The measure asked for by name or given as a function; by default the one of the stream's objective."""
     if callable(measure):
-        return measure
+        return lambda answers: _number(measure(answers))
     name = _OF_OBJECTIVE[objective] if measure is None else measure
     if name not in MEASURES:
         raise unknown_name("measure", name, MEASURES)
     return MEASURES[name]
+
+
+def _number(value: Any) -> float:
+    """What a user's measure gave. Raises InputError for what is no number."""
+    if isinstance(value, Tensor | np.generic | np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if not isinstance(value, int | float):
+        raise InputError(f"measure: expected the function to return one number, got {type(value).__name__}.")
+    return float(value)
 
 
 def shown_measure(measure: str | Measure | None, objective: str) -> str:

@@ -5,7 +5,7 @@ from functools import cache
 import torch
 
 from pyfast_mmcl._errors import InputError
-from pyfast_mmcl.data import Records, Stream, get_scenario
+from pyfast_mmcl.data import Batch, Records, Stream, get_scenario
 from pyfast_mmcl.train import Learner, Part, default_model, recipes
 from pyfast_mmcl.train.memory import Memory
 
@@ -163,12 +163,25 @@ def memories(learner):
 
 
 def images_kept(learner, stream):
-    """How many training images stand, bit for bit, in anything that the parts keep."""
+    """How many training images stand, to the precision of what holds them, in the parts or in their states."""
     images = torch.cat([stream.gather(stream.rows(task))[0]["image"].flatten(1) for task in range(TASKS)])
-    known, width = {image.numpy().tobytes() for image in images}, images.shape[1]
-    kept = [x for name, x in state_of(learner).items() if name.startswith("parts") and x.dtype == images.dtype]
-    rows = [row for x in kept if x.numel() and x.numel() % width == 0 for row in x.reshape(-1, width)]
-    return len(known & {row.numpy().tobytes() for row in rows})
+    kept = [x for name, x in state_of(learner).items() if name.startswith("parts")]
+    kept += [x for part in learner.parts[:-1] for value in vars(part).values() for x in tensors_in(value)]
+    width, found = images.shape[1], set()
+    for dtype in (torch.float64, torch.float32, torch.float16):
+        known = {image.numpy().tobytes(): i for i, image in enumerate(images.to(dtype))}
+        own = [x for x in kept if x.dtype == dtype and x.numel() and x.numel() % width == 0]
+        found |= {known.get(row.detach().numpy().tobytes()) for x in own for row in x.reshape(-1, width)}
+    return len(found - {None})
+
+
+def tensors_in(value):
+    """The tensors of lists, dicts and batches within one another."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    value = vars(value) if isinstance(value, Batch) else value
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [x for item in items for x in tensors_in(item)]
 
 
 def state_of(learner):

@@ -80,18 +80,42 @@ def assert_rows_alone(learner, stream):
         present={m: torch.zeros_like(p) if m == "text" else p for m, p in second.present.items()},
     )
     kept = slice(0, len(first))
-    found = {name: x[kept] for name, x in answer(learner, cat([first, wild, wild])).items()}
-    assert_same_answer(found, whole, kept)
+    for mates in (cat([wild, wild]), *of_one_mind(learner, rows)):
+        found = {name: x[kept] for name, x in answer(learner, cat([first, mates])).items()}
+        assert_same_answer(found, whole, kept)
+
+
+def of_one_mind(learner, rows):
+    """For every answer that rows of noise are given, many of those that are given it: a vote would go their way."""
+    g = torch.Generator().manual_seed(3)
+    drawn = torch.randint(len(rows), (4 * len(rows),), generator=g)
+    noise = rows.select(drawn)
+    noise = replace(
+        noise,
+        inputs={
+            m: 5 * torch.randn(x.shape, generator=g) if x.is_floating_point() else x for m, x in noise.inputs.items()
+        },
+    )
+    # Asked of the model alone: a method that votes would have them all of one mind already.
+    scores = examined(learner, noise, []).scores
+    if scores.shape[-1] == 0:
+        return  # a CLIP asked for pairs scores no class
+    best = scores.argmax(-1).reshape(len(noise), -1)[:, 0]
+    for label in best.unique():
+        mine = (best == label).nonzero().flatten()
+        yield noise.select(mine.repeat(-(-2 * len(rows) // len(mine))))
 
 
 def assert_inputs_alone(learner, stream):
     """The label and the id of a test row could be anything, and so could its task where the scenario hides it."""
-    rows = rows_at_test(stream, 0)
-    assert bool((rows.task >= 0).all()) == stream.scenario.task_id_at_test
+    rows = cat([rows_at_test(stream, task) for task in range(TASKS)])
+    assert bool(((rows.task >= 0) == stream.scenario.task_id_at_test).all())
     whole = answer(learner, rows)
-    others = replace(rows, target=rows.target.flip(0), index=rows.index.flip(0) + 1000, fresh=0)
-    for name, x in answer(learner, others).items():
-        assert_same_bits(x, whole[name])
+    # Turned round, every row has the id of one of another task.
+    for index in (rows.index.flip(0), rows.index + 1000):
+        others = replace(rows, target=rows.target.flip(0), index=index, fresh=0)
+        for name, x in answer(learner, others).items():
+            assert_same_bits(x, whole[name])
 
 
 def assert_given_its_task(stream, *, seen):
@@ -233,9 +257,17 @@ class Cheat(CrossEntropy):
         self.how, self.peeked = how, torch.zeros(())
 
     def predict(self, learner, batch, out):
-        """Answers that follow the mean of the batch, or the id of the row."""
+        """Answers that follow the mean of the batch or its vote for a task, or the id of the row or its task by it."""
         if self.how == "mates":
             return out.scores - out.scores.mean(0)
+        first, half = out.scores.new_zeros(out.scores.shape[1]), out.scores.shape[1] // TASKS
+        first[half:] = 100
+        if self.how == "vote":
+            votes = (out.scores.argmax(1) < half).float().mean()
+            return out.scores - first if votes > 0.5 else out.scores + first
+        if self.how == "task":
+            second = torch.isin(batch.index, learner._stream.rows(1, "test"))
+            return torch.where(second.unsqueeze(1), out.scores + first, out.scores - first)
         return out.scores + batch.index.unsqueeze(1) if self.how == "id" else None
 
     def after_task(self, learner, task, loader):
@@ -265,7 +297,10 @@ def test_the_guards_catch_who_cheats():
     with pytest.raises(AssertionError):
         assert_rows_alone(*cheating("mates"))
     with pytest.raises(AssertionError):
-        assert_inputs_alone(*cheating("id"))
+        assert_rows_alone(*cheating("vote"))
+    for how in ("id", "task"):
+        with pytest.raises(AssertionError):
+            assert_inputs_alone(*cheating(how))
     for how in ("test", "later"):
         learner, stream = cheating(how)
         with pytest.raises(AssertionError, match="other rows"):

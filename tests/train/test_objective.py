@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from pyfast_mmcl._errors import InputError, UnknownNameError
 from pyfast_mmcl.data import Batch, Records, Stream, get_scenario
 from pyfast_mmcl.models import DualEncoder, Output
-from pyfast_mmcl.train import Learner, Part, default_model, run_continual
+from pyfast_mmcl.train import History, Learner, Part, default_model, run_continual
 from pyfast_mmcl.train.evaluation import alone, class_accuracy, pair_recall, pair_recalls
 from pyfast_mmcl.train.importance import fisher
 from pyfast_mmcl.train.pairs import pair_scale
@@ -153,6 +154,19 @@ def test_a_measure_of_ones_own_and_by_name():
     assert history.accuracy != run_continual("finetune", stream, epochs=1, **CPU).accuracy
     with raises_sentence(UnknownNameError, "measure", "accuracy"):
         run_continual("finetune", stream, measure="acuracy", **CPU)
+
+
+@pytest.mark.parametrize("number", [torch.tensor(0.5), np.float32(0.5), np.array(0.5), 0.5])
+def test_a_measure_may_give_any_kind_of_number(number, tmp_path):
+    history = run_continual("finetune", make_stream("classify"), epochs=1, measure=lambda answers: number, **CPU)
+    history.save(tmp_path / "history.json")
+    assert History.load(tmp_path / "history.json").accuracy == [[0.5, 0.5], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize("value", [None, torch.ones(2), "0.5"])
+def test_a_measure_that_gives_no_number_is_told_so(value):
+    with raises_sentence(InputError, "measure", "one number", type(value).__name__):
+        run_continual("finetune", make_stream("classify"), epochs=1, measure=lambda answers: value, **CPU)
 
 
 def test_a_part_may_answer_with_an_output_of_its_own():
