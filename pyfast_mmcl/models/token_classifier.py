@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyfast_mmcl.models.protocols import Rows
     from pyfast_mmcl.models.spec import Spec
 
+
 class TokenClassifier(nn.Module):
     """encoder: H = attention over the tokens of all modalities; decoder: one answer token looks at [H; prototypes].
 

@@ -115,9 +115,7 @@ class Store:
         # A column may come with a later batch, so this is no error.
         named = sorted({*batch.inputs, *batch.extras})
         for name in sorted(set(self.codecs) - set(named)):
-            message = (
-                f"memory codecs: the first rows have no {name!r}, they have {named}; misspelt, or yet to come?"
-            )
+            message = f"memory codecs: the first rows have no {name!r}, they have {named}; misspelt, or yet to come?"
             warnings.warn(message, stacklevel=5)
 
     def column(self, key: Key, shape: tuple[int, ...], dtype: torch.dtype) -> Column:

@@ -113,7 +113,7 @@ def test_a_model_in_half_precision(method):
 
 @pytest.mark.parametrize("method", ["der", "mir", "agem"])
 def test_mixed_precision(method, accelerator):
-    """Steps and answers are bfloat16, gradients and losses beside them have the weights' precision, memories float32."""
+    """Steps and answers are bfloat16, what is worked out beside them has the precision of weights, memories float32."""
     stream, dtypes = small_stream(), set()
     model = default_model(stream, width=8)
     model.head.linear.register_forward_hook(lambda module, args, out: dtypes.add((module.training, out.dtype)))
