@@ -188,7 +188,12 @@ class ClipModel(nn.Module):
     def structure(self) -> list[dict[str, Any]]:
         """The attachments, so that a checkpoint can be put into a freshly built model."""
         return [
-            {"kind": kind, "config": config, "structure": module.structure() if isinstance(module, Growing) else None}
+            {
+                "kind": kind,
+                "config": config,
+                "structure": module.structure() if isinstance(module, Growing) else None,
+                **({"merged": True} if getattr(module, "merged", False) else {}),
+            }
             for kind, config, module in self._attached
         ]
 
@@ -203,6 +208,8 @@ class ClipModel(nn.Module):
         for (_, _, module), one in zip(self._attached, structure, strict=True):
             if isinstance(module, Growing):
                 module.restructure(one["structure"])
+            if one.get("merged", False):
+                module.merge()
 
     def train(self, mode: bool = True) -> ClipModel:
         """As of every module. Fused optimizers write past autograd's count, so class features are not kept over it."""

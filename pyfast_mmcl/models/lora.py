@@ -57,12 +57,14 @@ class LoRA(nn.Module):
         self.parts = nn.ModuleList(parts)
         # In a tuple, because the weights belong to the towers and not to this module.
         self._homes = tuple(homes)
+        self.merged = False  # whether nothing is left of the attachment
 
     def merge(self) -> None:
         """Melt the products into the weights: the same answers from a plain open_clip model, names as before."""
         for home, name in self._homes:
             if parametrize.is_parametrized(home, name):
                 parametrize.remove_parametrizations(home, name, leave_parametrized=True)
+        self.merged = True
 
 
 def attach(

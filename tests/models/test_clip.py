@@ -331,3 +331,17 @@ def test_a_model_in_half_precision_takes_pictures_of_any_size(dtype):
             )
         assert found.dtype == dtype
         torch.testing.assert_close(found.float(), truth, rtol=0, atol=0.03)
+
+
+def test_what_has_melted_into_the_weights_stays_melted_in_a_checkpoint():
+    one, other = (ClipModel.with_classes(small(), NAMES).eval() for _ in range(2))
+    lora = one.attach("lora", rank=2)
+    one.attach("adapters", hidden=4)
+    for p in one.parameters():
+        p.data.add_(0.01 * torch.randn_like(p))
+    batch = rows()
+    lora.merge()
+    other.restructure(one.structure())
+    other.load_state_dict(one.state_dict())
+    assert_same_bits(one(batch).scores, other(batch).scores)
+    assert not any("parametrizations" in name for name in other.state_dict())
