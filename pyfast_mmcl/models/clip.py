@@ -15,7 +15,7 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.models.attach import attach
 from pyfast_mmcl.models.clip_inputs import ImageInput, fit_tokens
 from pyfast_mmcl.models.output import Output
-from pyfast_mmcl.models.protocols import Growing
+from pyfast_mmcl.models.protocols import Growing, Melting
 from pyfast_mmcl.models.routes import Routed
 from pyfast_mmcl.models.tiny_clip import CLIP_VOCABULARY, tiny_clip
 from pyfast_mmcl.models.zero_shot import PHOTO, class_tokens
@@ -192,7 +192,7 @@ class ClipModel(nn.Module):
                 "kind": kind,
                 "config": config,
                 "structure": module.structure() if isinstance(module, Growing) else None,
-                **({"merged": True} if getattr(module, "merged", False) else {}),
+                **({"merged": True} if isinstance(module, Melting) and module.merged else {}),
             }
             for kind, config, module in self._attached
         ]
@@ -208,7 +208,7 @@ class ClipModel(nn.Module):
         for (_, _, module), one in zip(self._attached, structure, strict=True):
             if isinstance(module, Growing):
                 module.restructure(one["structure"])
-            if one.get("merged", False):
+            if isinstance(module, Melting) and one.get("merged", False):
                 module.merge()
 
     def train(self, mode: bool = True) -> ClipModel:

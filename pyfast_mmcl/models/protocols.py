@@ -26,3 +26,12 @@ class Growing(Protocol):
     def structure(self) -> Any: ...
 
     def restructure(self, structure: Any) -> None: ...
+
+
+@runtime_checkable
+class Melting(Protocol):
+    """An attachment that can be melted into the weights it changes; ``merged`` says whether it has been."""
+
+    merged: bool
+
+    def merge(self) -> None: ...
