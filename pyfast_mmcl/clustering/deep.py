@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError
-from pyfast_mmcl.clustering.base import Estimator, check_n_clusters, generator
+from pyfast_mmcl.clustering.base import Estimator, check_n_clusters, generator, number_in, whole_number
 from pyfast_mmcl.clustering.samples import Samples, read_samples
 from pyfast_mmcl.train.engine import Engine
 from pyfast_mmcl.train.isolate import choose_device, isolated, seed_torch
@@ -51,7 +52,7 @@ class Training:
     accelerator: Accelerator | None = None
 
 
-class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
+class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator, ABC):
     """What deep estimators share: reading rows, training by phases, answering row by row.
 
     A subclass has the parameters ``n_clusters``, ``random_state`` and ``training`` beside its own, and says
@@ -152,6 +153,29 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     @property
     def _n_features_out(self) -> int:
         return int(self._collect_one(self._codes).shape[1])
+
+    def _demand(
+        self,
+        *,
+        counts: Sequence[str] = (),
+        epochs: Sequence[str] = (),
+        widths: Sequence[str] = (),
+        above_zero: Sequence[str] = (),
+        from_zero: Sequence[str] = (),
+    ) -> None:
+        """Raise InputError for a parameter that is not what its list says: whole from 1, whole from 0, a sequence of
+        whole numbers from 1, a number above 0, a number from 0."""
+        for name in counts:
+            whole_number(getattr(self, name), name)
+        for name in epochs:
+            whole_number(getattr(self, name), name, least=0)
+        for name in widths:
+            for width in getattr(self, name):
+                whole_number(width, name)
+        for name in above_zero:
+            number_in(getattr(self, name), name, above=True)
+        for name in from_zero:
+            number_in(getattr(self, name), name)
 
     def _training(self) -> Training:
         how = Training() if self.training is None else self.training

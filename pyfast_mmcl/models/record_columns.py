@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ _LEAST_VARIANCE = 1e-4
 _TINY = 1e-6
 
 
-class Column(nn.Module):
+class Column(nn.Module, ABC):
     """Rows of one shape: ``read`` [B, …] → [B, hidden], ``say`` [B, hidden] → parameters of their distribution.
 
     ``cost`` is −log p of every row [B], ``make`` the likeliest rows; ``structure`` what ``of`` makes it again from.
@@ -28,24 +29,24 @@ class Column(nn.Module):
         super().__init__()
         self.shape = tuple(shape)
 
-    def read(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def read(self, x: Tensor) -> Tensor: ...
 
-    def say(self, h: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def say(self, h: Tensor) -> Tensor: ...
 
-    def cost(self, said: Tensor, x: Tensor, present: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def cost(self, said: Tensor, x: Tensor, present: Tensor) -> Tensor: ...
 
-    def make(self, said: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def make(self, said: Tensor) -> Tensor: ...
 
+    @abstractmethod
     def meet(self, x: Tensor) -> None:
         """Make room for rows [B, …], all of them present, before the column is trained on them."""
-        raise NotImplementedError
 
-    def structure(self) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def structure(self) -> dict[str, Any]: ...
 
     @staticmethod
     def of(structure: dict[str, Any], hidden: int) -> Column:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,7 +38,7 @@ class Route:
         return way.to(x.device)
 
 
-class Routed(nn.Module):
+class Routed(nn.Module, ABC):
     """An attachment with W ways; a subclass adds one in ``add_way`` and reads ``self.route`` in its blocks.
 
     setting   the way that all rows take unless told otherwise; −1 leaves the model as it was before the attachment
@@ -53,12 +54,12 @@ class Routed(nn.Module):
         return self.route.given if isinstance(self.route.given, int) else self.route.setting
 
     @property
-    def n_ways(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def n_ways(self) -> int: ...
 
+    @abstractmethod
     def add_way(self) -> int:
         """Make a new way, the only one that trains from now on, switch to it and return its number."""
-        raise NotImplementedError
 
     def switch(self, way: int) -> None:
         """Let all rows take ``way`` from now on, −1 for none. Raises InputError for one that is not there."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from pyfast_mmcl.train.isolate import isolated, seed_torch
 from pyfast_mmcl.train.phases import Phase, Player, Step
+from pyfast_mmcl.train.precision import Precision
 from pyfast_mmcl.train.processes import Processes
 from pyfast_mmcl.train.progress import ProgressBar
 from pyfast_mmcl.train.terms import NonFiniteError, add_terms, bad_term, means
@@ -23,7 +23,8 @@ from pyfast_mmcl.train.terms import NonFiniteError, add_terms, bad_term, means
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_PRECISIONS = {"no": None, "bf16": torch.bfloat16}
+# Gradients in float16 would need a scaler, whose state a checkpoint would have to keep.
+_PRECISIONS = ("no", "bf16")
 # Places in the tree of seeds beside the epochs 0, 1, 2, … of a phase.
 _START, _WATCH, _END = -1, -2, -3
 # A number on a GPU is looked at this often: every look waits for the device.
@@ -82,7 +83,7 @@ class Engine:
         self.progress = progress
         self.identity = {**(identity or {}), "seed": seed, "precision": precision}
         self.history: list[dict[str, Any]] = []
-        self._autocast = _PRECISIONS[precision]
+        self._precision = Precision(precision, device)
         self._at = Place()
         self._sums: dict[str, Tensor] = {}
         self._optimizers: list[torch.optim.Optimizer] = []
@@ -157,8 +158,7 @@ class Engine:
 
     def _update(self, player: Player, optimizer: torch.optim.Optimizer, step: Step) -> None:
         share, weight = self._share(step.rows)
-        dtype = self._autocast
-        with torch.autocast(self.device.type, dtype) if dtype is not None else nullcontext():
+        with self._precision.autocast():
             terms = player.objective(Step(share, step.generator, step.done, step.epoch))
         total = torch.stack([term.float() for term in terms.values()]).sum() * weight
         named = {f"{player.name}.{name}" if player.name else name: term for name, term in terms.items()}
@@ -182,7 +182,8 @@ class Engine:
         if world == 1:
             return rows, 1.0
         mine = rows.tensor_split(world)[self._processes.rank]
-        return mine, len(mine) * world / len(rows)
+        # A mean over no rows is NaN, whatever its weight: a row stands in, and counts nothing.
+        return (mine, len(mine) * world / len(rows)) if len(mine) else (rows[:1], 0.0)
 
     def _stop_if(self, what: str | None) -> None:
         if what is not None:

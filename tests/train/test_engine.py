@@ -193,3 +193,28 @@ def test_global_random_state_and_threads_are_given_back():
     network = Network()
     engine(network).run(random_walk(network))
     assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == threads
+
+
+def test_products_in_bfloat16_leave_weights_in_float32():
+    network, seen = Network(), []
+    data = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+
+    def objective(step):
+        y = data[step.rows] @ network.w
+        seen.append(y.dtype)
+        return {"loss": (y - 1).square().mean()}
+
+    phase = single("x", [network.w], objective, SGD, n_rows=8, epochs=2, batch_size=4)
+    engine(network, precision="bf16").run([phase])
+    assert set(seen) == {torch.bfloat16} and network.w.dtype == torch.float32 and network.w.isfinite().all()
+
+
+@pytest.mark.parametrize("n", [7, 8, 2, 1])
+def test_shares_of_processes_average_to_the_mean_over_all_rows(n):
+    made, values = engine(Network()), torch.arange(n, dtype=torch.float64) ** 2
+    total = 0.0
+    for rank in range(3):
+        made._processes.rank, made._processes.world = rank, 3
+        rows, weight = made._share(torch.arange(n))
+        total += weight * float(values[rows].mean()) / 3
+    assert total == pytest.approx(float(values.mean()))

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from pyfast_mmcl.clustering.base import number_in, whole_number
 from pyfast_mmcl.clustering.codes import rows_of
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
 from pyfast_mmcl.clustering.samples import Samples
@@ -141,15 +140,13 @@ class IMSAT(DeepEstimator):
         ]
 
     def _check(self) -> None:
-        for name in ("neighbors", "iterations", "batch_size"):
-            whole_number(getattr(self, name), name)
-        whole_number(self.epochs, "epochs", least=0)
-        for width in self.widths:
-            whole_number(width, "widths")
-        for name in ("lam", "mu", "radius"):
-            number_in(getattr(self, name), name)
-        for name in ("xi", "lr"):
-            number_in(getattr(self, name), name, above=True)
+        self._demand(
+            counts=("neighbors", "iterations", "batch_size"),
+            epochs=("epochs",),
+            widths=("widths",),
+            above_zero=("xi", "lr"),
+            from_zero=("lam", "mu", "radius"),
+        )
 
     def _assign(self, network: Network, x: Tensor) -> Tensor:
         return network(x).exp()

@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from pyfast_mmcl.clustering.base import number_in, whole_number
 from pyfast_mmcl.clustering.codes import kmeans_of, rows_of
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
 from pyfast_mmcl.clustering.samples import Samples
@@ -66,10 +65,7 @@ class RIM(DeepEstimator):
         self.training = training
 
     def _network(self, samples: Samples, K: int) -> nn.Linear:
-        number_in(self.lam, "lam")
-        number_in(self.lr, "lr", above=True)
-        whole_number(self.batch_size, "batch_size")
-        whole_number(self.epochs, "epochs", least=0)
+        self._demand(counts=("batch_size",), epochs=("epochs",), above_zero=("lr",), from_zero=("lam",))
         return nn.Linear(samples.shape[0], K)
 
     def _phases(self, network: nn.Linear, samples: Samples, K: int) -> list[Phase]:

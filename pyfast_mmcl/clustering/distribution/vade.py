@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from pyfast_mmcl._errors import unknown_name
-from pyfast_mmcl.clustering.base import number_in, whole_number
+from pyfast_mmcl.clustering.base import whole_number
 from pyfast_mmcl.clustering.codes import rows_of
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
 from pyfast_mmcl.clustering.samples import Samples
@@ -162,14 +162,13 @@ class VaDE(DeepEstimator):
     def _check(self) -> None:
         if self.likelihood not in _LIKELIHOODS:
             raise unknown_name("likelihood", self.likelihood, _LIKELIHOODS)
-        for name in ("code", "batch_size"):
-            whole_number(getattr(self, name), name)
-        for name in ("pretrain_epochs", "epochs"):
-            whole_number(getattr(self, name), name, least=0)
-        for width in self.widths:
-            whole_number(width, "widths")
         whole_number(len(self.widths), "number of widths")
-        number_in(self.lr, "lr", above=True)
+        self._demand(
+            counts=("code", "batch_size"),
+            epochs=("pretrain_epochs", "epochs"),
+            widths=("widths",),
+            above_zero=("lr",),
+        )
 
     def _assign(self, network: Network, x: Tensor) -> Tensor:
         return responsibilities(self._codes(network, x), *network.mixture())

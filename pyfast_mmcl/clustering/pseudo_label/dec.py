@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from pyfast_mmcl.clustering.base import number_in, whole_number
 from pyfast_mmcl.clustering.codes import kmeans_of, rows_of
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
 from pyfast_mmcl.clustering.samples import Samples
@@ -155,15 +154,13 @@ class DEC(DeepEstimator):
         ]  # fmt: skip
 
     def _check(self) -> None:
-        for name in ("code", "update_interval", "batch_size", "n_init"):
-            whole_number(getattr(self, name), name)
-        for name in ("pretrain_epochs", "epochs"):
-            whole_number(getattr(self, name), name, least=0)
-        for width in self.widths:
-            whole_number(width, "widths")
-        for name in ("lr", "gamma"):
-            number_in(getattr(self, name), name, above=True)
-        number_in(self.tol, "tol")
+        self._demand(
+            counts=("code", "update_interval", "batch_size", "n_init"),
+            epochs=("pretrain_epochs", "epochs"),
+            widths=("widths",),
+            above_zero=("lr", "gamma"),
+            from_zero=("tol",),
+        )
 
     def _optimizer(self) -> Factory:
         if self.improved:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from pyfast_mmcl.clustering.base import number_in, whole_number
 from pyfast_mmcl.clustering.codes import kmeans_of, rows_of
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
 from pyfast_mmcl.clustering.samples import Samples
@@ -95,14 +94,13 @@ class ABDC(DeepEstimator):
         self.training = training
 
     def _network(self, samples: Samples, K: int) -> Network:
-        for name in ("code", "batch_size", "n_init"):
-            whole_number(getattr(self, name), name)
-        for name in ("pretrain_epochs", "epochs"):
-            whole_number(getattr(self, name), name, least=0)
-        for width in self.widths:
-            whole_number(width, "widths")
-        number_in(self.lam, "lam")
-        number_in(self.lr, "lr", above=True)
+        self._demand(
+            counts=("code", "batch_size", "n_init"),
+            epochs=("pretrain_epochs", "epochs"),
+            widths=("widths",),
+            above_zero=("lr",),
+            from_zero=("lam",),
+        )
         return Network(MLPAutoencoder(samples.shape[0], self.code, self.widths), len(samples), K, self.code)
 
     def _phases(self, network: Network, samples: Samples, K: int) -> list[Phase]:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyfast_mmcl.clustering.base import number_in, whole_number
 from pyfast_mmcl.clustering.codes import kmeans_of, rows_of
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
 from pyfast_mmcl.clustering.samples import Samples
@@ -172,14 +171,12 @@ class SpectralNet(DeepEstimator):
         ]
 
     def _check(self) -> None:
-        for name in ("neighbors", "batch_size", "n_init"):
-            whole_number(getattr(self, name), name)
-        for name in ("siamese_epochs", "epochs"):
-            whole_number(getattr(self, name), name, least=0)
-        for name in ("widths", "siamese"):
-            for width in getattr(self, name):
-                whole_number(width, name)
-        number_in(self.lr, "lr", above=True)
+        self._demand(
+            counts=("neighbors", "batch_size", "n_init"),
+            epochs=("siamese_epochs", "epochs"),
+            widths=("widths", "siamese"),
+            above_zero=("lr",),
+        )
 
     def _assign(self, network: Network, x: Tensor) -> Tensor:
         return nearest_softmax(network(x), network.centers)
