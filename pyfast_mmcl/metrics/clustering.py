@@ -1,8 +1,8 @@
-"""Agreement between a clustering and true classes: accuracy after Hungarian matching, NMI, ARI, purity.
+"""Agreement between a clustering and true classes: accuracy after Hungarian matching, NMI, ARI, purity; and balance.
 
-Every function takes two vectors of N discrete labels (integers, whole floats, booleans or strings; lists, NumPy arrays
-or torch tensors on any device) and returns a Python float. The names of clusters do not matter, only which rows are
-together; a negative label such as −1 is a cluster like any other.
+Scores of agreement take two vectors of N discrete labels (integers, whole floats, booleans or strings; lists, NumPy
+arrays or torch tensors on any device) and return a Python float. The names of clusters do not matter, only which rows
+are together; a negative label such as −1 is a cluster like any other.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from scipy.sparse import coo_array, csr_array, hstack, identity
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import InputError, whole_number
 
 # Up to this many cells (128 MiB of int64) the contingency table is dense; above it only its non-zero cells are kept.
 _DENSE_CELLS = 2**24
@@ -80,6 +80,31 @@ def purity(labels_true: Any, labels_pred: Any) -> float:
     return float(np.maximum.reduceat(table.data, table.indptr[:-1]).sum() / len(true))
 
 
+def cluster_balance(labels: Any, n_clusters: int | None = None) -> float:
+    """Entropy of the cluster sizes as a share of its largest value: 1 for equal sizes, 0 when one cluster has all rows.
+
+    ``−sum_k p_k log p_k / log K`` with ``p_k = n_k / N`` (Pielou's evenness); a single cluster asked for has balance 1.
+
+    Args:
+        labels: [N] clusters.
+        n_clusters: K; default the number of different labels. With it, empty clusters lower the balance.
+
+    Returns:
+        A float in [0, 1].
+
+    Raises:
+        InputError: labels as in :func:`clustering_accuracy`, or more different labels than ``n_clusters``.
+
+    Reference: Pielou, *The measurement of diversity in different types of biological collections*, 1966.
+    """
+    counts = np.bincount(label_codes(labels, "labels"))
+    K = len(counts) if n_clusters is None else whole_number("n_clusters", n_clusters)
+    if K < len(counts):
+        raise InputError(f"n_clusters={K}, but the labels name {len(counts)} clusters; pass the number asked for.")
+    shares = counts / counts.sum()
+    return float(-(shares * np.log(shares)).sum() / np.log(K)) if len(counts) > 1 else float(K == 1)
+
+
 def clustering_scores(labels_true: Any, labels_pred: Any) -> dict[str, float]:
     """ACC, NMI and ARI at once, as ``{"acc": …, "nmi": …, "ari": …}``; arguments as in :func:`clustering_accuracy`."""
     true, pred = _encode_pair(labels_true, labels_pred)
@@ -117,6 +142,11 @@ def _sparse_table(true: np.ndarray, pred: np.ndarray) -> csr_array:
     table = coo_array((np.ones(len(true), dtype=np.int64), (true, pred)), shape=(C, K)).tocsr()
     table.sum_duplicates()
     return table
+
+
+def label_codes(labels: Any, name: str) -> np.ndarray:
+    """A vector of labels as codes 0 … count−1 in sorted order, int64 [N]; ``name`` is what errors call it."""
+    return _codes(_vector(labels, name))
 
 
 def _encode_pair(labels_true: Any, labels_pred: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.metrics import clustering
-from pyfast_mmcl.metrics.clustering import ari, clustering_accuracy, clustering_scores, contingency, nmi, purity
+from pyfast_mmcl.metrics.clustering import (
+    ari,
+    cluster_balance,
+    clustering_accuracy,
+    clustering_scores,
+    contingency,
+    nmi,
+    purity,
+)
+from tests.check import raises_sentence
 
 SCORES = [clustering_accuracy, nmi, ari, purity]
 
@@ -113,6 +122,19 @@ def test_million_rows_and_a_thousand_clusters():
     noise = rng.random(len(true)) < 0.2
     pred[noise] = rng.integers(1000, size=noise.sum())
     assert clustering_accuracy(true, pred) == pytest.approx(0.8 + 0.2 / 1000, abs=0.002)
+
+
+def test_balance_is_the_evenness_of_the_sizes():
+    assert cluster_balance([3, 3, 8, 8]) == pytest.approx(1)
+    expected = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25)) / np.log(2)
+    assert cluster_balance([0, 0, 0, 5]) == pytest.approx(expected)
+    # Empty clusters count where their number is known.
+    assert cluster_balance([0, 0, 0, 5], n_clusters=4) == pytest.approx(expected / 2)
+    assert cluster_balance([7, 7]) == 1 and cluster_balance([7, 7], n_clusters=3) == 0
+    with raises_sentence(InputError, "n_clusters=1", "2 clusters"):
+        cluster_balance([0, 1], n_clusters=1)
+    with raises_sentence(InputError, "labels", "empty"):
+        cluster_balance([])
 
 
 @pytest.mark.parametrize("kind", [list, np.asarray, torch.as_tensor, lambda v: np.asarray(v, dtype=np.float32)])
