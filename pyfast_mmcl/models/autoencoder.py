@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from pyfast_mmcl.models.linear import Linear
+
 # Widths of van der Maaten (2009), which DEC and its successors use.
 WIDTHS = (500, 500, 2000)
 
@@ -37,8 +39,8 @@ def mlp(sizes: Sequence[int], *, dropout: float = 0.0, batch_norm: bool = False)
     """Linear layers of these sizes with ReLU (after batch normalisation, if asked) between them; the last is linear."""
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes[:-1]):
-        layers.append(nn.Linear(before, after))
+        layers.append(Linear(before, after))
         layers += [nn.BatchNorm1d(after)] if batch_norm else []
         layers.append(nn.ReLU())
         layers += [nn.Dropout(dropout)] if dropout else []
-    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+    return nn.Sequential(*layers, Linear(sizes[-2], sizes[-1]))

@@ -14,6 +14,7 @@ from pyfast_mmcl._errors import CheckpointError, InputError, unknown_name, whole
 from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from pyfast_mmcl.train.isolate import isolated, seed_torch
+from pyfast_mmcl.train.optimizers import fuse
 from pyfast_mmcl.train.phases import Phase, Player, Step
 from pyfast_mmcl.train.precision import Precision
 from pyfast_mmcl.train.processes import Processes
@@ -113,7 +114,7 @@ class Engine:
         if not self._at.started:
             self._seed(_START)
             self._call(phase.start)
-            self._optimizers = [player.optimizer(player.parameters) for player in phase.players]
+            self._optimizers = [fuse(player.optimizer(player.parameters)) for player in phase.players]
             self._at.started = True
         for epoch in range(self._at.epoch, phase.epochs):
             self._bar.describe(f"{phase.name} · epoch {epoch + 1}/{phase.epochs}")
@@ -250,6 +251,6 @@ class Engine:
         self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         if self._at.started:
             players = phases[self._at.phase].players
-            self._optimizers = [player.optimizer(player.parameters) for player in players]
+            self._optimizers = [fuse(player.optimizer(player.parameters)) for player in players]
             for optimizer, values in zip(self._optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(values)

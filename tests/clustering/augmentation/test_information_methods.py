@@ -26,9 +26,11 @@ def test_radius_is_the_distance_to_the_tenth_neighbour():
 
 
 def test_imsat_beats_k_means_on_digits():
-    imsat = IMSAT(10, **SMALL, random_state=0).fit(X)
-    kmeans = KMeans(10, random_state=0).fit(X)
-    assert clustering_accuracy(Y, imsat.labels_) > clustering_accuracy(Y, kmeans.labels_)
+    imsat = [IMSAT(10, **{**SMALL, "epochs": 20}, random_state=seed).fit(X) for seed in range(4)]
+    kmeans = [KMeans(10, random_state=seed).fit(X) for seed in range(4)]
+    ours, theirs = ([clustering_accuracy(Y, model.labels_) for model in models] for models in (imsat, kmeans))
+    assert np.mean(ours) > np.mean(theirs)  # the seeds of IMSAT lie up to 0.1 apart
+    imsat = imsat[0]
     assert set(imsat.history_[0]["terms"]) == {"invariance", "balance", "certainty"}
     # Balance is a sum over the batch: it cannot be less than minus its weight times log K.
     assert imsat.history_[-1]["terms"]["balance"] >= -0.1 * 4 * np.log(10)
