@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from pyfast_mmcl.clustering.codes import rows_of
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
+from pyfast_mmcl.clustering.neighbors import nearest_rows
 from pyfast_mmcl.clustering.samples import Samples
 from pyfast_mmcl.losses.information import assignment_divergence, conditional_entropy, marginal_entropy
 from pyfast_mmcl.losses.virtual_adversarial import virtual_adversarial
 from pyfast_mmcl.models.autoencoder import mlp
 from pyfast_mmcl.models.statistics import statistics_kept
-from pyfast_mmcl.ops.knn import PackedRows, knn
 from pyfast_mmcl.train.optimizers import optimizer_factory
 from pyfast_mmcl.train.phases import Phase, Step, single
 from pyfast_mmcl.train.registry import estimator
@@ -157,8 +156,5 @@ class IMSAT(DeepEstimator):
 
 def neighbor_distance(samples: Samples, k: int) -> Tensor:
     """Distance [N] of every row to its k-th nearest other row, or to the farthest where there are fewer."""
-    rows = rows_of(samples)
-    if len(rows) == 1:
-        return rows.new_zeros(1)
-    square, _ = knn(rows, PackedRows(rows), min(k, len(rows) - 1), exclude_self=True)
-    return square[:, -1].clamp_min(0).sqrt()
+    square, _ = nearest_rows(samples, k)
+    return square[:, -1].clamp_min(0).sqrt() if len(samples) > 1 else torch.zeros(1, device=square.device)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from pyfast_mmcl.clustering.codes import kmeans_of, rows_of
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
+from pyfast_mmcl.clustering.neighbors import neighbors_of
 from pyfast_mmcl.clustering.samples import Samples
 from pyfast_mmcl.losses.clustering import nearest_softmax
 from pyfast_mmcl.losses.graph import graph_smoothness, neighbor_affinity, pair_contrast
 from pyfast_mmcl.models.autoencoder import mlp
-from pyfast_mmcl.ops.knn import PackedRows, knn
 from pyfast_mmcl.train.optimizers import optimizer_factory
 from pyfast_mmcl.train.phases import Phase, Step, single
 from pyfast_mmcl.train.registry import estimator
@@ -133,9 +133,7 @@ class SpectralNet(DeepEstimator):
         N = len(samples)
 
         def mine() -> None:
-            rows = rows_of(samples)
-            _, index = knn(rows, PackedRows(rows), min(self.neighbors, max(1, N - 1)), exclude_self=N > 1)
-            network.neighbors.copy_(index.repeat(1, -(-self.neighbors // index.shape[1]))[:, : self.neighbors])
+            network.neighbors.copy_(neighbors_of(samples, self.neighbors))
 
         def tell_apart(step: Step) -> dict[str, Tensor]:
             anchors = step.rows
