@@ -1,4 +1,4 @@
-"""open_clip, imported on first use, also beside a torchvision whose compiled ops do not fit this torch."""
+"""open_clip and torchvision, imported on first use, also where torchvision's compiled ops do not fit this torch."""
 
 from __future__ import annotations
 
@@ -29,21 +29,34 @@ def load_open_clip() -> ModuleType:
     Raises:
         BackendError: open_clip, or a package it needs, is not installed.
     """
+    return _load_beside_a_misfit("open_clip")
+
+
+def load_torchvision(part: str = "torchvision") -> ModuleType:
+    """The module torchvision, or a part of it by its full name; see ``load_open_clip``.
+
+    Raises:
+        BackendError: torchvision, which comes with open_clip_torch, is not installed.
+    """
+    return _load_beside_a_misfit(part)
+
+
+def _load_beside_a_misfit(name: str) -> ModuleType:
     try:
-        return _load()
+        return _load(name)
     except RuntimeError as error:
         if "operator torchvision::nms does not exist" not in str(error):
             raise
     _declare_ops()
-    return _load()
+    return _load(name)
 
 
-def _load() -> ModuleType:
+def _load(name: str) -> ModuleType:
     try:
-        return importlib.import_module("open_clip")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise BackendError(
-            f"open_clip cannot be imported, because the package {error.name!r} is missing; "
+            f"{name} cannot be imported, because the package {error.name!r} is missing; "
             'install it with "pip install open_clip_torch".'
         ) from error
 
