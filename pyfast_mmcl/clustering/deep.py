@@ -104,7 +104,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
             name = type(self).__name__
             raise InputError(f"{name} needs at least {self.least_rows} rows, got n_samples={len(samples)}; pass more.")
         seed = int(generator(self.random_state).integers(_LARGEST_SEED))
-        self._scaling = self._scale(samples)
+        self._shape, self._scaling = samples.shape, self._scale(samples)
         samples.scaling = self._scaling
         with isolated(samples.device, how.threads):
             seed_torch(samples.device, seed)

@@ -20,6 +20,7 @@ from pyfast_mmcl._errors import CheckpointError, InputError
 from pyfast_mmcl.clustering import inputs
 from pyfast_mmcl.clustering.base import Estimator
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
+from pyfast_mmcl.clustering.saving import load_estimator, save_estimator
 from pyfast_mmcl.train import engine
 from pyfast_mmcl.train.checkpoint import save_checkpoint
 from pyfast_mmcl.train.registry import estimators, get_estimator
@@ -273,6 +274,23 @@ def test_pickle_and_copy(name):
         assert_same_state(model, twin)
         if hasattr(model, "predict"):
             assert_same_bits(model.predict(X), twin.predict(X))
+
+
+def test_save_and_load(name, tmp_path):
+    X = blobs()[0]
+    model = make(name, 3).fit(X)
+    save_estimator(model, tmp_path)
+    given = {p: value for p, value in model.get_params().items() if callable(value)}
+    before = torch.get_rng_state()
+    twin = load_estimator(tmp_path, **given)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert type(twin) is type(model) and repr(twin.get_params()) == repr(model.get_params())
+    assert_same_state(model, twin)
+    new = X[::-1][:17] + np.float32(0.1)
+    for answer in ("predict", "predict_proba", "transform"):
+        if hasattr(model, answer):
+            assert_same_bits(getattr(model, answer)(new), getattr(twin, answer)(new))
+    assert_same_state(model, twin.fit(X))
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i2"])
