@@ -30,6 +30,7 @@ NAMES = sorted(estimators())
 QUICK: dict[str, dict] = {
     "kmeans": {"max_iter": 20},
     "abdc": {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4, "batch_size": 32, "n_init": 2},
+    "den": {"widths": (16,), "pretrain_epochs": 8, "epochs": 4, "batch_size": 32, "n_init": 2, "neighbors": 5},
     "spectral_net": {"widths": (32,), "epochs": 15, "batch_size": 64, "n_init": 2, "neighbors": 5, "lr": 0.01},
     "imsat": {"widths": (32,), "epochs": 12, "batch_size": 32},
     "rim": {"epochs": 10, "batch_size": 32},
