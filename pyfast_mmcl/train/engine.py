@@ -51,8 +51,9 @@ class Engine:
     threads         CPU threads meanwhile; with 1 the numbers do not depend on the machine's cores. None: as they are
     precision       "no", or "bf16" for products in bfloat16 (autocast; weights stay in float32)
     accelerator     an accelerate.Accelerator: every process takes its share of every batch and gradients are averaged.
-                    Objectives made of means over rows then learn as one process does; statistics of a batch
-                    (entropies of mean assignments, contrast) are those of each share
+                    Objectives made of means over rows, with no numbers drawn, then learn as one process does, up to
+                    rounding; statistics of a batch (entropies of mean assignments, contrast) are those of each share,
+                    numbers are drawn anew on every process, and running statistics are the first process's
     checkpoint_dir  folder for checkpoints, written after every epoch and every ``checkpoint_every`` steps
     identity        what a checkpoint must agree with, in JSON
 
@@ -109,6 +110,7 @@ class Engine:
             with ProgressBar(total, done=done, enabled=self.progress) as self._bar:
                 for phase in phases[self._at.phase :]:
                     self._run_phase(phase)
+            self._processes.wait()
 
     def _run_phase(self, phase: Phase) -> None:
         if not self._at.started:
@@ -159,11 +161,19 @@ class Engine:
 
     def _update(self, player: Player, optimizer: torch.optim.Optimizer, step: Step) -> None:
         share, weight = self._share(step.rows)
+        if rank := self._processes.rank:
+            # Other rows than the first process's need other draws.
+            seed = fold_seed(self._generator.initial_seed(), rank)
+            seed_torch(self.device, seed)
+            self._generator.manual_seed(fold_seed(seed, 1))
         with self._precision.autocast():
             terms = player.objective(Step(share, step.generator, step.done, step.epoch))
         total = torch.stack([term.float() for term in terms.values()]).sum() * weight
-        named = {f"{player.name}.{name}" if player.name else name: term for name, term in terms.items()}
-        add_terms(self._sums, {name: term.detach() / player.repeats for name, term in named.items()})
+        # Of all processes, so that all of them stop when one has to.
+        means_of = self._processes.mean(torch.stack([term.detach().float() for term in terms.values()]) * weight)
+        prefix = f"{player.name}." if player.name else ""
+        named = {f"{prefix}{name}": term for name, term in zip(terms, means_of, strict=True)}
+        add_terms(self._sums, {name: term / player.repeats for name, term in named.items()})
         if self.device.type == "cpu" or self._at.total % _STEPS_PER_CHECK == 0:
             self._stop_if(bad_term(named))
         optimizer.zero_grad(set_to_none=True)
@@ -180,11 +190,11 @@ class Engine:
     def _share(self, rows: Tensor) -> tuple[Tensor, float]:
         """This process's part of ``rows``, and the weight that makes the average of all the mean over all rows."""
         world = self._processes.world
-        if world == 1:
+        if len(rows) < 2 * world:
+            # Too few to give every process the two rows that statistics of a batch need: all of them take all.
             return rows, 1.0
         mine = rows.tensor_split(world)[self._processes.rank]
-        # A mean over no rows is NaN, whatever its weight: a row stands in, and counts nothing.
-        return (mine, len(mine) * world / len(rows)) if len(mine) else (rows[:1], 0.0)
+        return mine, len(mine) * world / len(rows)
 
     def _stop_if(self, what: str | None) -> None:
         if what is not None:
@@ -201,13 +211,17 @@ class Engine:
         self._sums = {}
 
     def _call(self, hook: Any, *arguments: Any) -> Any:
+        self._processes.copy_first(self.network.buffers())
         if hook is None:
             return None
         training = self.network.training
         self.network.eval()
         try:
             with torch.no_grad():
-                return hook(*arguments)
+                answer = hook(*arguments)
+                # What a GPU adds up in another order each time must not lead the processes apart.
+                self._processes.copy_first([*self.network.parameters(), *self.network.buffers()])
+                return answer
         finally:
             self.network.train(training)
 

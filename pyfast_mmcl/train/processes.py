@@ -78,6 +78,19 @@ class Processes:
             for p, g in zip(group, self._reduce(flat, "mean").split([p.numel() for p in group]), strict=True):
                 p.grad = g.view_as(p)
 
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean over processes of x, without gradients."""
+        return x if self.world == 1 else self._reduce(x, "mean")
+
+    def copy_first(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite the ``tensors`` of every process by those of the first."""
+        if self.world == 1:
+            return
+        from accelerate.utils import broadcast
+
+        for tensor in tensors:
+            tensor.copy_(broadcast(tensor.detach().clone()))
+
     def rows_of_all(self, x: Tensor) -> Tensor:
         """As ``gather``, without gradients."""
         gathered: Tensor = self._accelerator.gather(x.contiguous())  # type: ignore[union-attr]

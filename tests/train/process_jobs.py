@@ -11,6 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from pyfast_mmcl.cli import app
+from pyfast_mmcl.clustering.augmentation.imsat import IMSAT
+from pyfast_mmcl.clustering.deep import Training
+from pyfast_mmcl.clustering.distribution.vade import VaDE
+from pyfast_mmcl.clustering.pseudo_label.dec import DEC
 from pyfast_mmcl.data import Records, Stream
 from pyfast_mmcl.train import Learner, default_model
 
@@ -26,6 +30,13 @@ RUNS: dict[str, dict[str, Any]] = {
     "icarl": {"hyper": {"capacity": 20}},
     "pairs": {"method": "er", "objective": "pairs"},
     "parts": {"method": "er", "accumulate": 2, "clip_norm": 0.5, "schedule": "cosine", "warmup": 2},
+}
+
+# Means over rows alone; statistics of a batch and batch normalisation; draws.
+CLUSTERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "dec": (DEC, {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4, "n_init": 2}),
+    "imsat": (IMSAT, {"widths": (32,), "epochs": 12}),
+    "vade": (VaDE, {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4}),
 }
 
 # What the command line is given, with one process and with several.
@@ -55,6 +66,17 @@ def run(name: str, **settings: Any) -> tuple[torch.Tensor, dict[str, Any]]:
     return torch.cat([p.detach().flatten() for p in model.parameters()]), history.to_dict()
 
 
+def cluster(name: str, folder: Path | None = None, **training: Any) -> dict[str, torch.Tensor]:
+    """What a deep estimator has learnt from three groups of rows, in batches that no number of processes divides."""
+    g = torch.Generator().manual_seed(3)
+    rows = torch.randn(123, 8, generator=g) / 2 + 10 * torch.eye(3, 8)[torch.arange(123) % 3]
+    estimator, settings = CLUSTERS[name]
+    how = Training(checkpoint_dir=folder, device="cpu", **training)
+    model = estimator(3, batch_size=32, random_state=0, training=how, **settings).fit(rows)
+    losses = torch.tensor([value for epoch in model.history_ for value in epoch["terms"].values()])
+    return {"labels": model.labels_, "losses": losses, **model.network_.state_dict()}
+
+
 def main(folder: Path) -> None:
     """Every run over all processes; each process writes what it has at the end."""
     from accelerate import Accelerator
@@ -64,9 +86,12 @@ def main(folder: Path) -> None:
     for name in RUNS:
         where = folder / name if name == "er" else None
         weights[name], histories[name] = run(name, accelerator=accelerator, checkpoint_dir=where)
+    clusters = {name: cluster(name, folder / name, accelerator=accelerator) for name in CLUSTERS}
     code = app(["train", "--out", str(folder / "cli"), *COMMAND], standalone_mode=False)
     rank = accelerator.process_index
     save_file(weights, folder / f"weights-{rank}.safetensors")
+    found = {f"{name}/{key}": value for name, values in clusters.items() for key, value in values.items()}
+    save_file(found, folder / f"clusters-{rank}.safetensors")
     (folder / f"histories-{rank}.json").write_text(
         json.dumps({"world": accelerator.num_processes, "code": code, "runs": histories})
     )

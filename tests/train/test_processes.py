@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.metrics.clustering import clustering_accuracy
 from pyfast_mmcl.train import Learner, default_model
 from pyfast_mmcl.train.checkpoint import load_checkpoint
 from tests.check import raises_sentence
 from tests.test_cli import call
-from tests.train.process_jobs import COMMAND, RUNS, make_stream, run
+from tests.train.process_jobs import CLUSTERS, COMMAND, RUNS, cluster, make_stream, run
 
 ROOT = Path(__file__).parents[2]
 WORLD = 2
@@ -73,6 +74,38 @@ def test_the_command_line_runs_over_the_processes_it_was_launched_with(together,
     assert ours["hyper"]["processes"] == WORLD and (folder / "cli" / "logs" / "log.csv").is_file()
     # In float32 the weights differ by rounding, and a row may fall on the other side of a decision.
     torch.testing.assert_close(torch.tensor(ours["accuracy"]), torch.tensor(alone["accuracy"]), atol=0.02, rtol=0)
+
+
+def clusters_of(folder, rank):
+    return load_file(folder / f"clusters-{rank}.safetensors")
+
+
+def test_deep_estimators_end_with_the_same_bits_on_every_process(together):
+    folder, *_ = together
+    first, second = (clusters_of(folder, rank) for rank in range(WORLD))
+    assert {name.split("/")[0] for name in first} == set(CLUSTERS)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", sorted(CLUSTERS))
+def test_deep_estimators_find_the_groups_together(together, name):
+    labels = clusters_of(together[0], 0)[f"{name}/labels"]
+    truth = torch.arange(len(labels)) % 3
+    assert clustering_accuracy(truth, labels) == 1.0
+
+
+def test_means_over_rows_learn_as_one_process_does(together):
+    folder, *_ = together
+    found, alone = clusters_of(folder, 0), cluster("dec")
+    for name, values in alone.items():
+        torch.testing.assert_close(found[f"dec/{name}"], values, rtol=1e-3, atol=1e-4)
+
+
+def test_one_process_goes_on_where_two_have_saved(together):
+    folder, *_ = together
+    before = load_checkpoint(folder / "dec")["network"]
+    again = cluster("dec", folder / "dec", resume=True)
+    assert all(torch.equal(again[name], values) for name, values in before.items())
 
 
 @pytest.mark.parametrize(
