@@ -17,7 +17,7 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.clustering.inputs import read_rows
 
 _BLOCK_ROWS = 2048
-_IMAGE_DIMS = 4
+IMAGE_DIMS = 4
 
 
 class Samples:
@@ -46,8 +46,8 @@ class Samples:
         if self.scaling is None:
             return picked.to(torch.float32)
         shift, factor = self.scaling
-        # In float64: what is left of rows far from the origin would be rounding.
-        return ((picked.double() - shift.to(self.device)) * factor).to(torch.float32)
+        # In float64: what is left of rows far from the origin would be rounding. In place: ``picked`` is a copy.
+        return picked.double().sub_(shift.to(self.device)).mul_(factor).to(torch.float32)
 
     def measure(self) -> tuple[Tensor, float]:
         """The scaling after which features have mean 0, and variance 1 on average over the features.
@@ -101,25 +101,27 @@ def read_samples(X: Any, device: torch.device, *, images: bool = False) -> Sampl
     """Check ``X`` and wrap it: as images [N, C, H, W], or as vectors [N, D], into which images are flattened.
 
     X: vectors [N, D] as NumPy array, memory map, torch tensor, nested list, data frame or SciPy sparse matrix; images
-    [N, C, H, W] as NumPy array, memory map or torch tensor, bytes or floats.
+    [N, C, H, W] as NumPy array, memory map or torch tensor, bytes or floats in [0, 1].
 
-    Raises InputError: complex, non-numeric, empty, non-finite, or of other dimensions.
+    Raises InputError: complex, non-numeric, empty, non-finite, of other dimensions, or images in another range.
     """
     if issparse(X) and not images:
         return Samples(_sparse(X), device, numpy=True, home=torch.device("cpu"))
     shape = tuple(getattr(X, "shape", ()))
-    if images and (len(shape) != _IMAGE_DIMS or issparse(X)):
+    if images and (len(shape) != IMAGE_DIMS or issparse(X)):
         raise InputError(
             f"X must be images [rows, channels, height, width], got {'a sparse matrix' if issparse(X) else shape}; "
             f"give a channel axis with X[:, None], and choose another estimator for vectors."
         )
-    if len(shape) != _IMAGE_DIMS:
+    if len(shape) != IMAGE_DIMS:
         rows = read_rows(X)
         return Samples(rows.source, device, numpy=rows.from_numpy, home=rows.device)
     if 0 in X.shape:
         raise InputError(f"X is empty (shape={tuple(X.shape)}); pass images [rows, channels, height, width].")
     table = _as_images(X)
     _check_finite(table)
+    if images:
+        _check_range(table)
     table = table if images else table.flatten(1)
     return Samples(table, device, numpy=not isinstance(X, Tensor), home=table.device)
 
@@ -139,8 +141,14 @@ def _sparse(X: Any) -> csr_array:
 
 def _as_images(X: Any) -> Tensor:
     if isinstance(X, Tensor):
+        if X.layout != torch.strided or X.is_complex():
+            raise InputError(
+                f"X must hold real images, got a {X.layout} tensor of {X.dtype}; pass X.to_dense() or X.real."
+            )
         return X.detach()
     array = np.asarray(X) if not isinstance(X, np.ndarray) else X
+    if array.dtype.kind == "c":
+        raise InputError("X must hold real images, got complex ones; pass X.real.")
     if array.dtype.kind not in "fiub":
         raise InputError(f"X must hold numbers, got images of {array.dtype}.")
     if array.dtype not in (np.uint8, np.float16, np.float32, np.float64):
@@ -159,3 +167,16 @@ def _check_finite(images: Tensor) -> None:
         if bool(bad.any()):
             row = start + int(bad.nonzero()[0])
             raise InputError(f"X must be finite, got NaN or inf in row {row}; drop or repair such rows.")
+
+
+def _check_range(images: Tensor) -> None:
+    """Bytes, or numbers in [0, 1]: augmentation and the networks behind it rely on it."""
+    if images.dtype == torch.uint8:
+        return
+    for start in range(0, len(images), _BLOCK_ROWS):
+        low, high = (float(value) for value in torch.aminmax(images[start : start + _BLOCK_ROWS]))
+        if low < -_SLACK or high > 1 + _SLACK:
+            raise InputError(
+                f"X must be images of bytes (uint8) or of numbers in [0, 1], got {images.dtype} with values from "
+                f"{low:.6g} to {high:.6g}; divide by 255, or rescale."
+            )
