@@ -18,6 +18,7 @@ from pyfast_mmcl.clustering.inputs import read_rows
 
 _BLOCK_ROWS = 2048
 IMAGE_DIMS = 4
+_SLACK = 1e-3  # rounding, beyond the range of images
 
 
 class Samples:
