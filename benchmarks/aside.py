@@ -25,6 +25,7 @@ REQUIREMENTS = {
     "opacus": ("opacus", "opt-einsum"),
     "backpack": ("backpack-for-pytorch", "einops", "unfoldNd"),
     "cpprb": ("cpprb",),
+    "clustpy": ("clustpy",),
     "torchrl": ("torchrl", "tensordict<0.15", "pyvers<0.3", "hoptorch", "cloudpickle", "packaging"),
 }
 

@@ -6,4 +6,5 @@
 | mean ± sd over seeds as Markdown tables     | spread.py      |
 | the generated block of docs/benchmarks.md   | report.py      |
 | CLIP from scratch: data, loop, experiment   | emoji.py, clip_training.py, clip_check.py, clip_emoji.py |
+| clusterings beside other libraries          | clusters.py, clusters_*.py |
 """

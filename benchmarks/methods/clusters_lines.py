@@ -1,0 +1,73 @@
+"""Lines of the tables of clusterings: what is run, by which library, on which form of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.methods import clusters_clustpy, clusters_shallow
+from benchmarks.methods.clusters_data import Data
+from benchmarks.methods.clusters_settings import Budget
+from pyfast_mmcl.train.registry import get_estimator
+
+# (data, seed, budget) → labels [N]
+Run = Callable[[Data, int, Budget], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Ours:
+    """One of the package's estimators, by its registered name.
+
+    reads   attribute of Data that it is given; it scales the rows itself
+    fixed   parameters; what the budget says of the method's name comes on top
+    """
+
+    method: str
+    reads: str = "vectors"
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, data: Data, seed: int, budget: Budget) -> np.ndarray:
+        hyper = dict(self.fixed) | budget.of(self.method, len(data.y))
+        estimator = get_estimator(self.method).build(n_clusters=data.K, random_state=seed, **hyper)
+        return np.asarray(estimator.fit(getattr(data, self.reads)).labels_)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table.
+
+    run     what is measured
+    beside  the line of the package that implements the same method, for a peer
+    once    no seed makes a difference: run for the first one only
+    """
+
+    run: Run
+    beside: str = ""
+    once: bool = False
+
+
+LINES: dict[str, Line] = {
+    "kmeans": Line(Ours("kmeans", fixed={"n_init": 10})),
+    "kmeans, scikit-learn": Line(clusters_shallow.kmeans, "kmeans"),
+    "kmeans, faiss": Line(clusters_shallow.faiss_kmeans, "kmeans"),
+    "kmeans, views": Line(Ours("kmeans", "views", {"n_init": 10})),
+    "kmeans, spherical": Line(Ours("kmeans", fixed={"n_init": 10, "spherical": True})),
+    "Gaussian mixture, scikit-learn": Line(clusters_shallow.mixture),
+    "spectral clustering, scikit-learn": Line(clusters_shallow.spectral),
+    "agglomerative (Ward), scikit-learn": Line(clusters_shallow.agglomerative, once=True),
+    "dec": Line(Ours("dec")),
+    "dec, ClustPy": Line(clusters_clustpy.dec, "dec"),
+    "idec": Line(Ours("dec", fixed={"improved": True})),
+    "idec, ClustPy": Line(clusters_clustpy.idec, "idec"),
+    "abdc": Line(Ours("abdc")),
+    "abdc, ClustPy": Line(clusters_clustpy.aec, "abdc"),
+    "vade": Line(Ours("vade", "unit_range", {"likelihood": "bernoulli"})),
+    "vade, ClustPy": Line(clusters_clustpy.vade, "vade"),
+    "vade, Gaussian": Line(Ours("vade")),
+    "imsat": Line(Ours("imsat")),
+    "rim": Line(Ours("rim")),
+    "spectral_net": Line(Ours("spectral_net")),
+}
