@@ -1,1 +1,30 @@
-"""Clustering estimators in scikit-learn's manner: one folder per prior of the survey, one file per method."""
+"""Clustering estimators in scikit-learn's manner: one folder per prior of the survey, one file per method.
+
+Every registered estimator is found here by the name of its class: ``from pyfast_mmcl.clustering import KMeans, DEC``.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {"Training": "deep"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    # Modules and private names are looked for while the estimators are still being imported.
+    if not name.startswith("_") and name[:1].isupper():
+        found = _classes()
+        if name in found:
+            return found[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, *_classes()})
+
+
+def _classes() -> dict[str, Any]:
+    from pyfast_mmcl.train.registry import estimators
+
+    return {entry.target.__name__: entry.target for entry in estimators().values()}
