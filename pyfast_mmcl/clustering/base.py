@@ -7,10 +7,13 @@ import operator
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
 
 from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.clustering.how_many import check_how_many, decide
 from pyfast_mmcl.clustering.inputs import Rows, read_rows
 from pyfast_mmcl.clustering.views import ViewScaling, is_views, join_views
 
@@ -23,9 +26,29 @@ class Estimator(ClusterMixin, BaseEstimator):
     ``_read_new``. ``labels_`` (and what ``predict`` returns) is int64 [N]. NumPy in gives NumPy out; a torch tensor in
     gives tensors on its device. Precision: see :mod:`pyfast_mmcl.clustering.inputs`. A dict or list of views is joined
     to one table (``clustering.views``) by estimators that have no use of their own for views.
+
+    ``n_clusters`` is a number or a criterion of ``clustering.how_many`` ("auto", "silhouette", "gap", "x-means"), and
+    ``n_clusters_`` the number used.
     """
 
     _views: ViewScaling | None
+    n_clusters: Any
+
+    def _count_clusters(self, rows: Any, rng: np.random.Generator) -> int:
+        """K, kept as ``n_clusters_``: ``n_clusters``, or what its criterion finds in ``rows`` (Rows or Samples).
+
+        Nothing is drawn from ``rng`` where ``n_clusters`` is a number.
+        """
+        if isinstance(self.n_clusters, str):
+            check_how_many(self.n_clusters)
+
+            def take(picked: np.ndarray) -> Tensor:
+                return rows.take(torch.from_numpy(picked) if not isinstance(rows, Rows) else picked)
+
+            self.n_clusters_ = decide(take, len(rows), self.n_clusters, rng).n_clusters
+        else:
+            self.n_clusters_ = check_n_clusters(self.n_clusters, len(rows))
+        return self.n_clusters_
 
     def _read_fit(self, X: Any) -> Rows:
         """X of ``fit``: checked; its number of features (with their names, for a data frame) and precision are kept."""

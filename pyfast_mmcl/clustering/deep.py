@@ -97,15 +97,18 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         """Cluster the rows of X; ``y`` is ignored."""
         how = self._training()
         samples = self._samples(X, reset=True)
-        K = check_n_clusters(self.n_clusters, len(samples))
         if how.resume and self.random_state is None:
             raise InputError("resume: a run whose random_state is None cannot be told from others; give a number.")
+        if not isinstance(self.n_clusters, str):
+            check_n_clusters(self.n_clusters, len(samples))
         if len(samples) < self.least_rows:
             name = type(self).__name__
             raise InputError(f"{name} needs at least {self.least_rows} rows, got n_samples={len(samples)}; pass more.")
-        seed = int(generator(self.random_state).integers(_LARGEST_SEED))
+        rng = generator(self.random_state)
+        seed = int(rng.integers(_LARGEST_SEED))
         self._shape, self._scaling = samples.shape, self._scale(samples)
         samples.scaling = self._scaling
+        K = self._count_clusters(samples, rng)
         with isolated(samples.device, how.threads):
             seed_torch(samples.device, seed)
             network = self._network(samples, K).to(samples.device)

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from pyfast_mmcl._errors import InputError, unknown_name
-from pyfast_mmcl.clustering.base import Estimator, check_n_clusters, generator, whole_number
+from pyfast_mmcl.clustering.base import Estimator, generator, whole_number
 from pyfast_mmcl.clustering.distances import every_cost, nearest_cost
 from pyfast_mmcl.clustering.init import INITS, initial_centers
 from pyfast_mmcl.clustering.inputs import Rows
@@ -32,8 +32,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
-        K, between 1 and N.
+    n_clusters : int or str, default 8
+        K, between 1 and N, or how to find it: "auto" (which is "silhouette"), "silhouette", "gap" or "x-means"; see
+        ``clustering.how_many``.
     init : "auto", "k-means++", "k-means||", "random" or array [K, D], default "auto"
         "auto" is greedy k-means++ for small and k-means|| for large N·K. A given array starts the only run.
     n_init : "auto" or int, default "auto"
@@ -57,6 +58,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
     cluster_centers_ : [K, D], float64 for float64 input, else float32
     labels_ : int64 [N]
     inertia_ : float, the minimised sum
+    n_clusters_ : int, K
     n_iter_ : int, iterations of the kept run
     inertia_history_ : tuple of float, inertia after each assignment of the kept run
     n_steps_ : int, batches seen by ``partial_fit`` since ``fit``
@@ -90,7 +92,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         init: Any = "auto",
         n_init: int | str = "auto",
@@ -113,9 +115,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
         """Cluster the rows of X [N, D]; ``y`` is ignored."""
         runs, max_iter, tol = self._runs(), whole_number(self.max_iter, "max_iter"), self._tolerance()
         rows = self._read_fit(X)
-        K = check_n_clusters(self.n_clusters, len(rows))
-        rows = self._metric_rows(rows)
-        rng = generator(self.random_state)
+        rows, rng = self._metric_rows(rows), generator(self.random_state)
+        K = self._count_clusters(rows, rng)
         options: dict[str, Any] = {"metric": self._metric, "backend": self.backend}
         how: dict[str, Any] = {
             "step": partial(block_step, **options),
@@ -144,9 +145,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
         """
         if not hasattr(self, "cluster_centers_"):
             rows = self._read_fit(X)
-            K = check_n_clusters(self.n_clusters, len(rows))
-            rows = self._metric_rows(rows)
-            centers = self._start(rows, K, generator(self.random_state))
+            rows, rng = self._metric_rows(rows), generator(self.random_state)
+            K = self._count_clusters(rows, rng)
+            centers = self._start(rows, K, rng)
             self._means, total, self.n_steps_ = centers.double().cpu(), torch.zeros(K, dtype=torch.int64), 0
         else:
             rows = self._metric_rows(self._read_new(X))

@@ -151,6 +151,15 @@ def test_solves_known_structure(name):
     np.testing.assert_array_equal(model.labels_, make(name, 3).fit_predict(X))
 
 
+def test_number_of_clusters_can_be_found(name):
+    X, y = blobs(N=60)
+    model = make(name, "auto").fit(X)
+    assert model.n_clusters_ == 3 and model.get_params()["n_clusters"] == "auto"
+    assert make(name, 4).fit(X).n_clusters_ == 4
+    if name not in DEEP:
+        assert_same_partition(model.labels_, y)
+
+
 def test_refit_forgets(name):
     X1, X2 = blobs()[0], blobs(N=90, K=4, D=6, seed=1)[0]
     assert_same_state(make(name, 3).fit(X1).fit(X2), make(name, 3).fit(X2))
