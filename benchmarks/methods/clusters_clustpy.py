@@ -20,6 +20,7 @@ from benchmarks.methods.clusters_settings import BATCH, CODE, WIDTHS, Budget
 from pyfast_mmcl._errors import BackendError
 
 STARTS = {"n_init": 20}  # of the k-means that starts the centres; ours
+GROUP = 2  # coordinates per cluster of DEN's code; ours
 
 
 @cache
@@ -54,20 +55,27 @@ def vade(data: Data, seed: int, budget: Budget) -> np.ndarray:
     return _fitted("VaDE", data.unit_range, data.K, seed, budget).vade_labels_
 
 
-def _fitted(name: str, rows: np.ndarray, K: int, seed: int, budget: Budget, **options: Any) -> Any:
+def den(data: Data, seed: int, budget: Budget) -> np.ndarray:
+    """It learns by the whole objective from the start: for as many epochs as ours has in both phases."""
+    options = {"group_size": GROUP, "pretrain_epochs": budget.pretrain + budget.epochs}
+    return _fitted("DEN", data.vectors, data.K, seed, budget, code=GROUP * data.K, **options).labels_
+
+
+def _fitted(name: str, rows: np.ndarray, K: int, seed: int, budget: Budget, code: int = CODE, **options: Any) -> Any:
     deep = library()
     network = deep.vade._VaDE_VAE if name == "VaDE" else deep.neural_networks.FeedforwardAutoencoder
-    layers = {"layers": [rows.shape[1], *WIDTHS, CODE], "activation_fn": torch.nn.ReLU}
+    layers = {"layers": [rows.shape[1], *WIDTHS, code], "activation_fn": torch.nn.ReLU}
+    epochs = {"pretrain_epochs": budget.pretrain}
+    if name != "DEN":
+        epochs["clustering_epochs"] = budget.epochs
     model = getattr(deep, name)(
         n_clusters=K,
         batch_size=BATCH,
-        pretrain_epochs=budget.pretrain,
-        clustering_epochs=budget.epochs,
         neural_network=(network, layers),
-        embedding_size=CODE,
+        embedding_size=code,
         device="cpu",
         random_state=seed,
-        **options,
+        **epochs | options,
     )
     # It prints, and draws a progress bar for every phase.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

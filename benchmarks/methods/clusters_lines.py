@@ -40,32 +40,34 @@ class Line:
     """One line of a table.
 
     run     what is measured
-    beside  the line of the package that implements the same method, for a peer
+    beside  for a peer: lines of the package with the same method, of which the first that a table has is compared
     once    no seed makes a difference: run for the first one only
     """
 
     run: Run
-    beside: str = ""
+    beside: tuple[str, ...] = ()
     once: bool = False
 
 
 LINES: dict[str, Line] = {
     "kmeans": Line(Ours("kmeans", fixed={"n_init": 10})),
-    "kmeans, scikit-learn": Line(clusters_shallow.kmeans, "kmeans"),
-    "kmeans, faiss": Line(clusters_shallow.faiss_kmeans, "kmeans"),
+    "kmeans, scikit-learn": Line(clusters_shallow.kmeans, ("kmeans",)),
+    "kmeans, faiss": Line(clusters_shallow.faiss_kmeans, ("kmeans",)),
     "kmeans, views": Line(Ours("kmeans", "views", {"n_init": 10})),
     "kmeans, spherical": Line(Ours("kmeans", fixed={"n_init": 10, "spherical": True})),
     "Gaussian mixture, scikit-learn": Line(clusters_shallow.mixture),
     "spectral clustering, scikit-learn": Line(clusters_shallow.spectral),
     "agglomerative (Ward), scikit-learn": Line(clusters_shallow.agglomerative, once=True),
     "dec": Line(Ours("dec")),
-    "dec, ClustPy": Line(clusters_clustpy.dec, "dec"),
+    "dec, ClustPy": Line(clusters_clustpy.dec, ("dec",)),
     "idec": Line(Ours("dec", fixed={"improved": True})),
-    "idec, ClustPy": Line(clusters_clustpy.idec, "idec"),
+    "idec, ClustPy": Line(clusters_clustpy.idec, ("idec",)),
     "abdc": Line(Ours("abdc")),
-    "abdc, ClustPy": Line(clusters_clustpy.aec, "abdc"),
+    "abdc, ClustPy": Line(clusters_clustpy.aec, ("abdc",)),
+    "den": Line(Ours("den")),
+    "den, ClustPy": Line(clusters_clustpy.den, ("den",)),
     "vade": Line(Ours("vade", "unit_range", {"likelihood": "bernoulli"})),
-    "vade, ClustPy": Line(clusters_clustpy.vade, "vade"),
+    "vade, ClustPy": Line(clusters_clustpy.vade, ("vade, Gaussian", "vade")),
     "vade, Gaussian": Line(Ours("vade")),
     "imsat": Line(Ours("imsat")),
     "rim": Line(Ours("rim")),

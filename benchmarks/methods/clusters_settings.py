@@ -8,7 +8,7 @@ from typing import Any
 
 # Autoencoder, batch and code of every method that has them, ours and the peers'.
 WIDTHS, CODE, BATCH = (500, 500, 2000), 10, 256
-_AUTOENCODERS = ("dec", "abdc", "vade")
+_AUTOENCODERS = ("dec", "abdc", "vade", "den")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Budget:
         found: dict[str, Any] = {}
         if method in _AUTOENCODERS:
             found = {"pretrain_epochs": self.pretrain, "epochs": self.epochs, "batch_size": BATCH, "widths": WIDTHS}
-            found["code"] = CODE
+        if method in ("dec", "abdc", "vade"):
+            found["code"] = CODE  # two for every cluster in den
         if method == "dec":
             # The paper's 140 steps are half an epoch of its 70,000 rows; and no early end: peers have none.
             found |= {"update_interval": -(-n_rows // BATCH), "tol": 0.0}

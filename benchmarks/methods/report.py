@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.machine import ROOT
-from benchmarks.methods import claims, results
+from benchmarks.methods import claims, clusters_beside, clusters_literature, results
 from benchmarks.methods.shows_claims import CLAIMS
 from benchmarks.methods.spread import seed_table
 from pyfast_mmcl.train.files import replace_text
@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
 def block(root: Path) -> str:
     """Markdown of every result folder under ``root``, and of the claims that these results decide."""
     sections = [section(results.read(folder)) for folder in results.folders(root)]
-    sections += [found] if (found := claims.section(CLAIMS, root)) else []
-    return "\n".join(sections) or "No results have been recorded yet.\n"
+    sections += [clusters_beside.section(root), clusters_literature.section(root), claims.section(CLAIMS, root)]
+    return "\n".join(filter(None, sections)) or "No results have been recorded yet.\n"
 
 
 def section(recorded: results.Recorded) -> str:

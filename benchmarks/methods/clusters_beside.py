@@ -1,0 +1,88 @@
+"""Ours and a peer's form of the same method side by side: who finds the classes better, who is faster."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.methods import results
+from benchmarks.methods.clusters_lines import LINES
+from benchmarks.methods.results import Column, Row
+from benchmarks.methods.spread import Spread, markdown, show, spread
+from pyfast_mmcl.metrics.seeds import paired_difference
+
+TITLE = "Clusterings beside the same method elsewhere"
+TEXT = (
+    "Quality: ours is at least as good where its mean ACC is no further below the peer's than one standard deviation "
+    "(the larger of the two), better or worse where the 95 % Student interval of the difference, paired by seed, lies "
+    "on one side of zero besides. Speed is the peer's CPU seconds divided by ours, the geometric mean over seeds: the "
+    "runs were made in turns on a machine that did other work too, so that the ratio counts and not the seconds. One "
+    "seed is one seed: no verdict."
+)
+AS_GOOD, BETTER, WORSE, ONE_SEED = "at least as good", "better", "worse", "one seed"
+GOAL = 2.0  # times as fast
+_PERCENT = Column("acc", "ACC", "%")
+
+
+def section(root: Path) -> str:
+    """Markdown of all pairs that have been measured; "" where there is none."""
+    lines = [line for folder in results.folders(root) if folder.name.startswith("clusters-") for line in pairs(folder)]
+    if not lines:
+        return ""
+    head = ("data", "method", "ACC (%)", "beside", "its ACC (%)", "quality", "times as fast", f"{GOAL:g}×", "seeds")
+    return f"### {TITLE}\n\n{TEXT}\n\n{markdown(head, lines)}"
+
+
+def pairs(folder: Path) -> list[tuple[str, ...]]:
+    """Lines of the table: every peer's form of a method in a result folder beside ours."""
+    recorded = results.read(folder)
+    lines = []
+    for name in recorded.experiment.methods:
+        ours = next((o for o in LINES[name].beside if values(recorded.rows, o, "acc")), "") if name in LINES else ""
+        line = pair(recorded.rows, ours, name) if ours else None
+        lines += [(recorded.experiment.title.removesuffix(", clusters"), *line)] if line else []
+    return lines
+
+
+def pair(rows: Sequence[Row], ours: str, peer: str) -> tuple[str, ...] | None:
+    """One line, over the seeds that both have; None where they share none."""
+    a, b = values(rows, ours, "acc"), values(rows, peer, "acc")
+    seeds = [seed for seed in a if seed in b]
+    if not seeds:
+        return None
+    ratio = times_as_fast(values(rows, ours, "cpu_seconds"), values(rows, peer, "cpu_seconds"))
+    left, right = spread(a[s] for s in seeds), spread(b[s] for s in seeds)
+    return (
+        ours,
+        show(left, _PERCENT),
+        peer,
+        show(right, _PERCENT),
+        quality(a, b, left, right),
+        f"{ratio:.2f}",
+        "yes" if ratio >= GOAL else "no",
+        str(len(seeds)),
+    )
+
+
+def quality(a: Mapping[int, float], b: Mapping[int, float], left: Spread, right: Spread) -> str:
+    """The verdict on values {seed: ACC} of ours and a peer."""
+    difference = paired_difference(a, b)
+    if difference is None or difference.count == 1:
+        return ONE_SEED
+    if difference.low > 0:
+        return BETTER
+    if left.mean >= right.mean - max(left.sd, right.sd):
+        return AS_GOOD
+    return WORSE if difference.high < 0 else f"{WORSE}, not decided"
+
+
+def times_as_fast(a: Mapping[int, float], b: Mapping[int, float]) -> float:
+    """Geometric mean over shared seeds of b / a."""
+    logs = [math.log(b[seed] / a[seed]) for seed in a if seed in b]
+    return math.exp(math.fsum(logs) / len(logs))
+
+
+def values(rows: Sequence[Row], method: str, measure: str) -> dict[int, float]:
+    """{seed: value} of one line."""
+    return {row.seed: row.value for row in rows if row.method == method and row.measure == measure}
