@@ -142,30 +142,71 @@ def train(
 
 @app.command()
 def cluster(
-    data: Annotated[Path, typer.Argument(help="Rows [N, D]: .npy, .npz or .parquet.")],
-    k: Annotated[int, typer.Option("--k", help="Number of clusters.")],
-    out: Annotated[Path, typer.Option(help="New folder for labels.npy, centers.npy and summary.json.")],
-    method: Annotated[str, typer.Option(help="An estimator listed by `methods`.")] = "kmeans",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    key: Annotated[str | None, typer.Option(help="Which array of a .npz file.")] = None,
+    data: Annotated[Path, typer.Argument(help="Rows: .npy, .npz or .parquet; or a folder of pictures.")],
+    out: Annotated[Path, typer.Option(help="New folder of the labels, the model, the summary and the page.")],
+    k: Annotated[
+        str | None, typer.Option("--k", help="Number of clusters, or how it is found: auto, silhouette, gap, x-means.")
+    ] = None,
+    auto_k: Annotated[
+        bool, typer.Option("--auto-k", help="Find the number of clusters: the same as --k auto.")
+    ] = False,
+    method: Annotated[str | None, typer.Option(help="An estimator listed by `methods`. [default: kmeans]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="An array of a .npz file; several are views.")] = None,
     columns: Annotated[list[str] | None, typer.Option(help="A column of a .parquet file; may be repeated.")] = None,
-    truth: Annotated[Path | None, typer.Option(help=".npy of true classes [N]: adds ACC, NMI and ARI.")] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(help="True classes [N]: .npy, file.npz:member, or folders (of pictures); adds ACC, NMI and ARI."),
+    ] = None,
+    image_shape: Annotated[str | None, typer.Option(help="What rows are images of: 28x28, 3x32x32.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels a side of pictures without encoder. [default: 32]")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Cluster embeddings by a CLIP: an open_clip name, or tiny.")
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="Its weights by open_clip's tag, fetched from the Hub.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Its weights: a .safetensors file or a folder with one.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [default: cuda where there is one]")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads of networks; 0 for all. [default: 1]")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of networks: no or bf16. [default: no]")] = None,
+    projection: Annotated[str | None, typer.Option(help="Rows in the plane: pca, tsne or none. [default: pca]")] = None,
     settings: Settings = None,
+    predict: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Label the rows with the model of this earlier run instead.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the training in --out with its options.")] = False,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints, beside those at the ends of epochs.")
+    ] = None,
 ) -> None:
-    """Cluster the rows of a file, memory-mapped where possible."""
-    from . import cli_cluster, cli_train
+    """Cluster rows or pictures by any method; a killed training continues with --resume and ends the same."""
+    from . import cli_cluster, cli_predict, cli_train
 
-    cli_cluster.cluster(
-        data,
-        method,
-        k,
-        out,
-        seed=seed,
-        key=key,
-        columns=columns or [],
-        truth=truth,
-        settings=cli_train.parse_settings(settings or []),
-    )
+    given = {
+        "method": method,
+        "k": cli_cluster.parse_k(k, auto_k),
+        "seed": seed,
+        "key": key or [],
+        "columns": columns or [],
+        "truth": truth,
+        "image_shape": image_shape,
+        "image_size": image_size,
+        "encoder": encoder,
+        "pretrained": pretrained,
+        "weights": weights,
+        "device": device,
+        "threads": threads,
+        "precision": precision,
+        "projection": projection,
+        "set": cli_train.parse_settings(settings or []),
+    }
+    if predict is not None:
+        cli_predict.predict(data, given, predict, out)
+    else:
+        cli_cluster.cluster(data, given, out, resume=resume, checkpoint_every=checkpoint_every)
 
 
 @app.command()

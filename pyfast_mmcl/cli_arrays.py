@@ -1,4 +1,4 @@
-"""Opens the row files of `pyfast-mmcl cluster`: .npy and stored .npz memory-mapped, .parquet through pyarrow."""
+"""Opens the arrays of `pyfast-mmcl cluster`: .npy and stored .npz memory-mapped, .parquet through pyarrow."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ from ._errors import InputError, unknown_name
 _LOCAL_HEADER = 30
 
 
-def open_rows(path: Path, *, key: str | None = None, columns: Sequence[str] = ()) -> tuple[np.ndarray, str]:
-    """The [N, D] array in `path` and one sentence on how it was opened.
+# Axes of rows [N, D], of grey images [N, H, W] and of images [N, C, H, W].
+VECTORS, IMAGES = (2,), (3, 4)
+
+
+def open_rows(
+    path: Path, *, key: str | None = None, columns: Sequence[str] = (), axes: Sequence[int] = VECTORS
+) -> tuple[np.ndarray, str]:
+    """The array [N, D], [N, H, W] or [N, C, H, W] in `path` and one sentence on how it was opened.
 
     Args:
         path: .npy, .npz or .parquet file.
-        key: name of the .npz member; needed only where the file holds several two-dimensional arrays.
+        key: name of the .npz member; needed only where the file holds several arrays with as many axes as in `axes`.
         columns: .parquet columns to use; all numeric ones by default.
+        axes: numbers of axes that a .npz member may have without being named.
     Raises:
-        InputError: unknown ending, damaged file, no such member or column, not [N, D] numbers.
+        InputError: unknown ending, damaged file, no such member or column, not rows of numbers.
         OSError: the file cannot be read.
     """
     suffix = path.suffix.lower()
@@ -34,7 +41,7 @@ def open_rows(path: Path, *, key: str | None = None, columns: Sequence[str] = ()
     if suffix == ".npy":
         rows, how = _open_npy(path)
     elif suffix == ".npz":
-        rows, how = _open_npz(path, key)
+        rows, how = _open_npz(path, key, axes)
     elif suffix == ".parquet":
         rows, how = _open_parquet(path, list(columns))
     else:
@@ -43,9 +50,12 @@ def open_rows(path: Path, *, key: str | None = None, columns: Sequence[str] = ()
 
 
 def _checked(rows: np.ndarray, path: Path) -> np.ndarray:
-    if rows.ndim != 2:
-        raise InputError(f"{path}: expected rows [N, D], got shape {list(rows.shape)}; save it reshaped to two axes.")
-    if rows.shape[0] == 0 or rows.shape[1] == 0:
+    if rows.ndim not in (*VECTORS, *IMAGES):
+        raise InputError(
+            f"{path}: expected rows [N, D] or images [N, C, H, W], got shape {list(rows.shape)}; save it reshaped to "
+            "two axes."
+        )
+    if 0 in rows.shape:
         raise InputError(f"{path}: expected at least one row and one column, got shape {list(rows.shape)}.")
     if rows.dtype.kind not in "fiu":
         raise InputError(f"{path}: expected real numbers, got dtype {rows.dtype}; save it as float32.")
@@ -59,10 +69,10 @@ def _open_npy(path: Path) -> tuple[np.ndarray, str]:
         raise InputError(f"{path}: not a complete .npy array of numbers ({error}).") from error
 
 
-def _open_npz(path: Path, key: str | None) -> tuple[np.ndarray, str]:
+def _open_npz(path: Path, key: str | None, axes: Sequence[int]) -> tuple[np.ndarray, str]:
     try:
         with zipfile.ZipFile(path) as archive:
-            entry = _member(archive, path, key)
+            entry = _member(archive, path, key, axes)
             if entry.compress_type == zipfile.ZIP_STORED:
                 return _map_stored(path, entry), f"member {entry.filename[:-4]!r} memory-mapped"
             rows = np.load(path, allow_pickle=False)[entry.filename[:-4]]
@@ -77,7 +87,7 @@ def _open_npz(path: Path, key: str | None) -> tuple[np.ndarray, str]:
     )
 
 
-def _member(archive: zipfile.ZipFile, path: Path, key: str | None) -> zipfile.ZipInfo:
+def _member(archive: zipfile.ZipFile, path: Path, key: str | None, axes: Sequence[int]) -> zipfile.ZipInfo:
     entries = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
     if key is not None:
         if key not in entries:
@@ -86,11 +96,12 @@ def _member(archive: zipfile.ZipFile, path: Path, key: str | None) -> zipfile.Zi
     flat = []
     for name, info in entries.items():
         with archive.open(info) as member:
-            if len(_header(member)[0]) == 2:
+            if len(_header(member)[0]) in axes:
                 flat.append(name)
     if len(flat) != 1:
         found = f"{len(flat)} ({', '.join(flat)})" if flat else "none"
-        raise InputError(f"{path}: expected one two-dimensional array, found {found}; choose with --key.")
+        wanted = " or ".join(map(str, axes))
+        raise InputError(f"{path}: expected one array of {wanted} axes, found {found}; choose with --key.")
     return entries[flat[0]]
 
 

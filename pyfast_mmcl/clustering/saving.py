@@ -145,7 +145,7 @@ def _put_network(model: DeepEstimator, state: Mapping[str, Tensor], device: str 
     samples = Samples(zeros, torch.device("cpu"), numpy=True, home=torch.device("cpu"))
     samples.scaling = model._scaling
     with isolated(torch.device("cpu"), how.threads):
-        network = model._network(samples, getattr(model, "n_clusters_", model.n_clusters))
+        network = model._network(samples, model.n_clusters_)
     for name, buffer in list(network.named_buffers()):
         if name in state and buffer.shape != state[name].shape:
             owner, _, own = name.rpartition(".")  # its length came from the rows

@@ -65,7 +65,7 @@ def legend(looks: Mapping[str, Mark]) -> str:
     """The names with their looks, as a list."""
     items = ""
     for name, mark in looks.items():
-        drawing = _stroke("M1 7H33", mark) + _marker(17, 7, mark)
+        drawing = _stroke("M1 7H33", mark) + marker(17, 7, mark)
         items += f'<li><svg width="34" height="14" aria-hidden="true">{drawing}</svg>{text(name)}</li>'
     return f'<ul class="legend" aria-label="Legend">{items}</ul>'
 
@@ -99,7 +99,7 @@ def scatter(points: Mapping[str, Point], looks: Mapping[str, Mark], *, x: str, y
 def _line(name: str, line: Line, mark: Mark, across: scales.Scale, up: scales.Scale) -> str:
     dots = [(across(i + 1), up(v), v) for i, v in enumerate(line.values) if math.isfinite(v)]
     path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py, _ in dots) if dots else ""
-    markers = "".join(f"<g>{_marker(px, py, mark)}<title>{text(name)}: {v:.3g}</title></g>" for px, py, v in dots)
+    markers = "".join(f"<g>{marker(px, py, mark)}<title>{text(name)}: {v:.3g}</title></g>" for px, py, v in dots)
     return _stroke(path, mark) + markers
 
 
@@ -122,7 +122,7 @@ def _point(name: str, point: Point, mark: Mark, place: tuple[float, float], up: 
     if math.isfinite(point.low) and math.isfinite(point.high):
         whisker = f'<path d="M{px:.1f} {up(point.low):.1f}V{up(point.high):.1f}" stroke="{mark.ink}" opacity=".5"/>'
     hint = f"{name}: {x} {point.x:.3g}, {y} {point.y:.1f}"
-    return f"<g>{whisker}{_marker(px, py, mark, 5.5)}<title>{text(hint)}</title></g>"
+    return f"<g>{whisker}{marker(px, py, mark, 5.5)}<title>{text(hint)}</title></g>"
 
 
 def _names(places: Mapping[str, tuple[float, float]]) -> str:
@@ -179,7 +179,7 @@ def _stroke(path: str, mark: Mark) -> str:
     return f'<path d="{path}" fill="none" stroke="{mark.ink}" stroke-width="2"{dashes}/>' if path else ""
 
 
-def _marker(px: float, py: float, mark: Mark, r: float = 3.6) -> str:
+def marker(px: float, py: float, mark: Mark, r: float = 3.6) -> str:
     if mark.shape == "circle":
         return f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{r}" fill="{mark.ink}"/>'
     if mark.shape == "cross":

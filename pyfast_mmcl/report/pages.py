@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from .._errors import CheckpointError
 from ..metrics.continual import accuracy_after_each, forgetting_after_each
 from . import blocks, chart, demo, html, plots, runs
+from .cluster_page import cluster_page
 from .heat import heat_map
 from .runs import PAGE, RESULTS
 from .tables import milliseconds, percent
@@ -33,9 +35,13 @@ def build(folder: Path) -> Path:
             f"{folder}: the {kind} run is not finished ({RESULTS[kind]} is missing); finish it first."
         )
     results = runs.read_json(folder / RESULTS[kind])
-    page = {"demo": demo_page, "train": train_page, "cluster": cluster_page}[kind]
+    drawn: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], str]] = {
+        "demo": demo_page,
+        "train": train_page,
+        "cluster": partial(cluster_page, folder=folder),
+    }
     try:
-        text = page(record, results)
+        text = drawn[kind](record, results)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise CheckpointError(
             f"{folder / RESULTS[kind]}: a value is missing or of the wrong kind ({error!r})."
@@ -69,24 +75,6 @@ def demo_page(record: Mapping[str, Any], results: Mapping[str, Any]) -> str:
         html.section("Speed of the search", *_speed_blocks(results["speed"])),
     ]
     return html.page("pyfast_mmcl demo", lead, sections, _footer(record))
-
-
-def cluster_page(record: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """The page of `pyfast-mmcl cluster`."""
-    options = record["options"]
-    scores = [(f"{value:.3f}", name) for name, value in summary.get("scores", {}).items()]
-    cards = [(f"{summary['rows']:,}", "rows"), (f"{summary['clusters']:,}", "clusters"), *scores]
-    sizes = np.asarray(summary["sizes"])
-    caption = f"From {sizes.min():,} to {sizes.max():,} rows; the mean is {sizes.mean():,.1f}."
-    rows = [(name, value) for name, value in options.items() if value not in (None, {}, [])]
-    rows += [(name, summary[name]) for name in ("inertia", "n_iter", "seconds") if name in summary]
-    sections = [
-        html.cards(cards),
-        html.section("Cluster sizes", html.figure(plots.cluster_sizes(sizes), "sizes", caption)),
-        html.section("Options and results", html.table(("name", "value"), rows)),
-    ]
-    lead = f"{options['method']} on {options['data']}: {summary['rows']:,} rows × {summary['features']} features."
-    return html.page(f"Clustering: {options['method']}, K = {options['k']}", lead, sections, _footer(record))
 
 
 def continual_blocks(histories: Mapping[str, Mapping[str, Any]]) -> list[str]:

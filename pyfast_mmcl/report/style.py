@@ -76,11 +76,13 @@ nav ul { display: flex; gap: 1.25rem; list-style: none; margin: 0 auto; padding:
 .legend svg { vertical-align: middle; margin-right: .35rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); gap: 0 1rem; }
 .charts svg { width: 100%; }
+.charts .legend svg { width: auto; }
 .chart text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
               fill: var(--soft); font-variant-numeric: tabular-nums; }
 .chart .grid { stroke: var(--line); stroke-width: 1; }
 .chart .axis { stroke: var(--soft); stroke-width: 1; }
 .chart .name { fill: var(--ink); }
+.tiles { image-rendering: pixelated; display: block; border-radius: 3px; }
 details { margin: .75rem 0; }
 summary { cursor: pointer; color: var(--accent); }
 @media print { nav, .button { display: none; } body { font-size: 12px; } section { break-inside: avoid-page; } }
