@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.clustering.base import Estimator, check_n_clusters, generator, number_in, whole_number
-from pyfast_mmcl.clustering.samples import Samples, read_samples
+from pyfast_mmcl.clustering.samples import IMAGE_DIMS, Samples, read_samples
 from pyfast_mmcl.train.engine import Engine
 from pyfast_mmcl.train.isolate import choose_device, isolated, seed_torch
 from pyfast_mmcl.train.phases import Phase
@@ -61,14 +61,14 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     - ``_phases(network, samples, K)``: how it is trained (``train.phases``);
     - ``_assign(network, x)``: soft assignments [b, K] of rows x [b, …], and ``_codes(network, x)``: their codes [b, d].
 
-    ``takes_images``: rows are images [C, H, W]; otherwise vectors (images are flattened), shifted to mean 0 and divided
-    by one number so that their variance is 1 on average over the features.
+    ``takes_images``: rows are images [C, H, W]; None: what X is; False: vectors, into which images are flattened.
+    Vectors are shifted to mean 0 and divided by one number, so that their variance is 1 on average over the features.
 
     Fitted: ``labels_`` int64 [N], ``network_``, ``history_`` (one entry per epoch: {"phase", "epoch", "steps",
     "terms"}), ``n_features_in_``. Equal seeds give equal bits on the CPU, after a resume too.
     """
 
-    takes_images = False
+    takes_images: bool | None = False
     least_rows = 1  # 2 where statistics of a batch are needed
     n_clusters: Any
     random_state: Any
@@ -88,7 +88,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
 
     def _scale(self, samples: Samples) -> tuple[Tensor, float] | None:
         """Shift and factor of the rows (``Samples.scaling``)."""
-        return None if self.takes_images else samples.measure()
+        return None if samples.is_image else samples.measure()
 
     def _keep(self, samples: Samples) -> None:
         """Set further fitted attributes."""
@@ -191,7 +191,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         X = self._joined(X, reset=reset)
         on_gpu = isinstance(X, Tensor) and X.is_cuda and how.device is None
         device = X.device if on_gpu else choose_device(how.device)
-        samples = read_samples(X, device, images=self.takes_images)
+        images = len(getattr(X, "shape", ())) == IMAGE_DIMS if self.takes_images is None else self.takes_images
+        samples = read_samples(X, device, images=images)
         named = hasattr(X, "columns") or hasattr(X, "__dataframe__")
         try:
             validate_data(
@@ -207,6 +208,10 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     def _new_samples(self, X: Any) -> Samples:
         check_is_fitted(self)
         samples = self._samples(X, reset=False)
+        if samples.shape != self._shape:
+            raise InputError(
+                f"expected rows of shape {self._shape} as in fit, got {samples.shape}; give them that shape."
+            )
         samples.scaling = self._scaling
         samples.device = next(self.network_.parameters()).device
         return samples
@@ -219,7 +224,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     def _collect_one(self, what: Any) -> Tensor:
         device = next(self.network_.parameters()).device
         with torch.no_grad():
-            return what(self.network_, torch.zeros(1, self.n_features_in_, device=device))
+            return what(self.network_, torch.zeros(1, *self._shape, device=device))
 
     def _identity(self, samples: Samples) -> dict[str, Any]:
         """What a checkpoint must agree with: parameters and a hash of some rows."""

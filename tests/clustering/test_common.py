@@ -36,6 +36,15 @@ QUICK: dict[str, dict] = {
     "rim": {"epochs": 10, "batch_size": 32},
     "vade": {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4, "batch_size": 32},
     "dec": {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4, "batch_size": 32, "n_init": 2},
+    "scan": {
+        "widths": (32,),
+        "heads": 2,
+        "neighbors": 5,
+        "epochs": 10,
+        "batch_size": 64,
+        "self_label_epochs": 2,
+        "lr": 0.02,
+    },
 }
 # Estimators that learn a network: rows are compared on fewer and smaller sets, and a cluster may be lost on the way.
 DEEP = [name for name in NAMES if issubclass(get_estimator(name).target, DeepEstimator)]
