@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.datasets import load_digits
 
+from benchmarks.methods.clusters_clip import embeddings
 from benchmarks.methods.emoji import drawn
 from pyfast_mmcl.clustering.views import join_views
 from pyfast_mmcl.data.folder import read_arrays
@@ -28,12 +29,14 @@ class Data:
     vectors  float32 [N, D], mean 0, and variance 1 on average over the features: what every library is given
     images   bytes [N, C, H, W], or None
     views    list of tables [N, D_v], or None
+    clip     unit embeddings [N, d] of the pictures by the tiny CLIP, or None
     """
 
     y: np.ndarray
     vectors: np.ndarray
     images: np.ndarray | None = None
     views: list[np.ndarray] | None = None
+    clip: np.ndarray | None = None
 
     @property
     def K(self) -> int:
@@ -43,7 +46,8 @@ class Data:
         """Some of the rows, as they are."""
         images = None if self.images is None else self.images[rows]
         views = None if self.views is None else [view[rows] for view in self.views]
-        return Data(self.y[rows], self.vectors[rows], images, views)
+        clip = None if self.clip is None else self.clip[rows]
+        return Data(self.y[rows], self.vectors[rows], images, views, clip)
 
     @property
     def unit_range(self) -> np.ndarray:
@@ -92,7 +96,7 @@ def pictures(file: str) -> Data:
     found = read_arrays(file)
     rows = np.isin(np.arange(len(found["y"])) % 5, UNSEEN)
     images = np.ascontiguousarray(found["x"][rows].transpose(0, 3, 1, 2))
-    return Data(found["y"][rows].astype(np.int64), scaled(images), images)
+    return Data(found["y"][rows].astype(np.int64), scaled(images), images, clip=embeddings(images))
 
 
 def emoji() -> Data:
@@ -100,9 +104,9 @@ def emoji() -> Data:
     found = read_arrays("emoji.npz")
     valid = drawn(found["x"]) & np.isin(np.arange(found["x"].shape[1]) % 5, UNSEEN)
     style, row = np.nonzero(valid)
-    full = found["x"][style, row].reshape(-1, 24, 2, 24, 2, 3).mean((2, 4))
-    images = np.ascontiguousarray(np.round(full).astype(np.uint8).transpose(0, 3, 1, 2))
-    return Data(found["group"][row].astype(np.int64), scaled(images), images)
+    full = np.ascontiguousarray(found["x"][style, row].transpose(0, 3, 1, 2))
+    halved = np.round(full.reshape(-1, 3, 24, 2, 24, 2).mean((3, 5))).astype(np.uint8)
+    return Data(found["group"][row].astype(np.int64), scaled(halved), halved, clip=embeddings(full))
 
 
 def multiview(name: str, *, text: bool = False) -> Data:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.methods import clusters_clustpy, clusters_shallow
+from benchmarks.methods import clusters_clip, clusters_clustpy, clusters_shallow
 from benchmarks.methods.clusters_data import Data
 from benchmarks.methods.clusters_settings import Budget
 from pyfast_mmcl.train.registry import get_estimator
@@ -33,6 +33,17 @@ class Ours:
         hyper = dict(self.fixed) | budget.of(self.method, len(data.y))
         estimator = get_estimator(self.method).build(n_clusters=data.K, random_state=seed, **hyper)
         return np.asarray(estimator.fit(getattr(data, self.reads)).labels_)
+
+
+@dataclass(frozen=True)
+class Tac:
+    """TAC on the CLIP's embeddings, with WordNet's nouns by its text tower."""
+
+    fixed: Mapping[str, Any]
+
+    def __call__(self, data: Data, seed: int, budget: Budget) -> np.ndarray:
+        bank = clusters_clip.nouns()
+        return Ours("tac", "clip", {"text_bank": bank, **self.fixed})(data, seed, budget)
 
 
 @dataclass(frozen=True)
@@ -72,4 +83,14 @@ LINES: dict[str, Line] = {
     "imsat": Line(Ours("imsat")),
     "rim": Line(Ours("rim")),
     "spectral_net": Line(Ours("spectral_net")),
+    "party": Line(Ours("party")),
+    "jule": Line(Ours("jule")),
+    "cluster_gan": Line(Ours("cluster_gan", "images")),
+    "iic": Line(Ours("iic", "images")),
+    "cc": Line(Ours("cc", "images")),
+    "scan": Line(Ours("scan", "images")),
+    "scan, vectors": Line(Ours("scan")),
+    "kmeans, CLIP": Line(Ours("kmeans", "clip", {"n_init": 20, "spherical": True})),
+    "tac, training-free": Line(Tac({"training_free": True})),
+    "tac": Line(Tac({})),
 }
