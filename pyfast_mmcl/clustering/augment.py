@@ -194,3 +194,8 @@ def _same_shape(out: Tensor, x: Tensor) -> Tensor:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise InputError(f"augment: expected a tensor of shape {tuple(x.shape)} back, got {got}; resize at the end.")
     return out.to(x)
+
+
+def two_views(policy: View, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Two changed copies of every image, [2B, C, H, W]: rows i and i + B show image i."""
+    return policy(torch.cat([x, x]), generator)

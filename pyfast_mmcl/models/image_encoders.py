@@ -23,7 +23,8 @@ _HALVED_FROM = 24
 class ConvNet(nn.Module):
     """3×3 convolutions with batch normalisation and ReLU, the mean over the last map: [B, C, H, W] → [B, widths[-1]].
 
-    Every convolution but the second halves the image; the first does from 24 pixels on.
+    Every convolution halves the image, the first only from 24 pixels on: on the CPU most of the time goes into the
+    largest maps.
     """
 
     def __init__(self, channels: int, side: int, widths: Sequence[int] = (32, 64, 128)) -> None:
@@ -31,7 +32,7 @@ class ConvNet(nn.Module):
         layers: list[nn.Module] = []
         before = channels
         for i, width in enumerate(widths):
-            stride = 1 if i == 1 or (i == 0 and side < _HALVED_FROM) else 2
+            stride = 1 if i == 0 and side < _HALVED_FROM else 2
             layers += [*_convolution(before, width, stride), nn.ReLU()]
             before = width
         self.layers = nn.Sequential(*layers)

@@ -7,6 +7,7 @@ import copy
 import inspect
 import pickle
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -25,13 +26,31 @@ from pyfast_mmcl.train import engine
 from pyfast_mmcl.train.checkpoint import save_checkpoint
 from pyfast_mmcl.train.registry import estimators, get_estimator
 from tests.check import assert_same_bits, assert_same_partition, raises_sentence
+from tests.clustering.images import SHADES, as_images, bad_images, tiny_encoder
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Embeddings of M texts in any directions, of as many features as the rows have."""
+
+    M: int
+
+    def __call__(self, features: int) -> np.ndarray:
+        return np.random.default_rng(0).normal(size=(self.M, features))
+
 
 NAMES = sorted(estimators())
 QUICK: dict[str, dict] = {
     "kmeans": {"max_iter": 20},
+    "mini_batch_kmeans": {"max_iter": 20, "batch_size": 256},
+    "balanced_kmeans": {"max_iter": 20},
+    "constrained_kmeans": {"max_iter": 20},
     "abdc": {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4, "batch_size": 32, "n_init": 2},
     "den": {"widths": (16,), "pretrain_epochs": 8, "epochs": 4, "batch_size": 32, "n_init": 2, "neighbors": 5},
+    "jule": {"widths": (32,), "code": 16, "epochs": 1, "batch_size": 32, "neighbors": 10, "lr": 1e-3},
     "spectral_net": {"widths": (32,), "epochs": 15, "batch_size": 64, "n_init": 2, "neighbors": 5, "lr": 0.01},
+    "iic": {"backbone": tiny_encoder, "augment": SHADES, "epochs": 8, "batch_size": 16, "lr": 0.01},
+    "cc": {"backbone": tiny_encoder, "augment": SHADES, "projection": 8, "epochs": 12, "batch_size": 32, "lr": 0.005},
     "imsat": {"widths": (32,), "epochs": 12, "batch_size": 32},
     "rim": {"epochs": 10, "batch_size": 32},
     "vade": {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4, "batch_size": 32},
@@ -45,9 +64,21 @@ QUICK: dict[str, dict] = {
         "self_label_epochs": 2,
         "lr": 0.02,
     },
+    "tac": {
+        "text_bank": Texts(40),
+        "width": 32,
+        "neighbors": 5,
+        "epochs": 12,
+        "batch_size": 32,
+        "n_init": 2,
+        "lr": 0.01,
+    },
 }
 # Estimators that learn a network: rows are compared on fewer and smaller sets, and a cluster may be lost on the way.
 DEEP = [name for name in NAMES if issubclass(get_estimator(name).target, DeepEstimator)]
+
+# Estimators of images [N, C, H, W]: rows become images that look like them.
+IMAGES = [name for name in DEEP if get_estimator(name).target.takes_images]
 
 # Checks of scikit-learn that are not for us, and why.
 _CLASSIFIER = "takes whatever has predict_proba and sparse rows for a classifier; see test_sparse_rows"
@@ -68,6 +99,16 @@ def blobs(N: int = 120, K: int = 3, D: int = 8, seed: int = 0) -> tuple[np.ndarr
     y = rng.permutation(np.arange(N) % K)
     centers = 10 * np.eye(K, D)
     return (centers[y] + rng.normal(scale=0.5, size=(N, D))).astype(np.float32), y
+
+
+def input_of(name: str, X: np.ndarray) -> np.ndarray:
+    """The rows as this estimator takes them."""
+    return as_images(X) if name in IMAGES else X
+
+
+def black_and_white(X: np.ndarray) -> np.ndarray:
+    """Rows as images of zeros and ones, which every kind of number holds."""
+    return (as_images(X) > 0.6).astype(np.float32)
 
 
 def rows_for(name: str, N: int) -> int:
@@ -116,7 +157,7 @@ def not_for_us(estimator) -> dict[str, str]:
 
 def scikit_learn_checks():
     return parametrize_with_checks(
-        [make(name, 8) for name in NAMES],
+        [make(name, 8) for name in QUICK if name not in IMAGES],  # its checks make rows of two dimensions only
         expected_failed_checks=not_for_us,
     )
 
@@ -142,7 +183,7 @@ def test_constructor_only_stores(name):
 
 
 def test_clone_and_parameters(name):
-    model = make(name, 3).fit(blobs()[0])
+    model = make(name, 3).fit(input_of(name, blobs()[0]))
     fresh = clone(model)
     assert fresh.get_params() == model.get_params()
     assert not fitted_state(fresh)
@@ -153,6 +194,7 @@ def test_clone_and_parameters(name):
 
 def test_solves_known_structure(name):
     X, y = blobs()
+    X = input_of(name, X)
     model = make(name, 3)
     assert model.fit(X) is model
     assert model.labels_.dtype == np.int64
@@ -162,6 +204,7 @@ def test_solves_known_structure(name):
 
 def test_number_of_clusters_can_be_found(name):
     X, y = blobs(N=60)
+    X = input_of(name, X)
     model = make(name, "auto").fit(X)
     assert model.n_clusters_ == 3 and model.get_params()["n_clusters"] == "auto"
     assert make(name, 4).fit(X).n_clusters_ == 4
@@ -170,12 +213,12 @@ def test_number_of_clusters_can_be_found(name):
 
 
 def test_refit_forgets(name):
-    X1, X2 = blobs()[0], blobs(N=90, K=4, D=6, seed=1)[0]
+    X1, X2 = (input_of(name, x) for x in (blobs()[0], blobs(N=90, K=4, D=10, seed=1)[0]))
     assert_same_state(make(name, 3).fit(X1).fit(X2), make(name, 3).fit(X2))
 
 
 def test_input_is_left_alone(name):
-    X = blobs()[0]
+    X = input_of(name, blobs()[0])
     X.flags.writeable = False
     before = X.copy()
     make(name, 3).fit(X)
@@ -183,7 +226,7 @@ def test_input_is_left_alone(name):
 
 
 def test_torch_in_torch_out(name):
-    X = blobs()[0]
+    X = input_of(name, blobs()[0])
     by_array, by_tensor = make(name, 3).fit(X), make(name, 3).fit(torch.from_numpy(X))
     assert isinstance(by_tensor.labels_, torch.Tensor) and isinstance(by_array.labels_, np.ndarray)
     assert_same_state(by_array, by_tensor)
@@ -195,7 +238,7 @@ def test_torch_in_torch_out(name):
 
 @pytest.mark.gpu
 def test_gpu_tensors(name):
-    X = torch.from_numpy(blobs()[0])
+    X = torch.from_numpy(input_of(name, blobs()[0]))
     model = make(name, 3).fit(X.cuda())
     assert model.labels_.is_cuda
     assert_same_partition(model.labels_, make(name, 3).fit(X).labels_)
@@ -204,18 +247,20 @@ def test_gpu_tensors(name):
 @pytest.mark.parametrize("kind", [np.float64, np.float16, np.int32, np.uint16, ">f4", "list", "strided"])
 def test_kinds_of_numbers(name, kind):
     X = np.round(blobs()[0])  # whole numbers, the same in every kind
-    X = X - X.min()
+    X = X - X.min() if name not in IMAGES else black_and_white(X)
+    if kind == "list" and name in IMAGES:
+        pytest.skip(f"{name} takes no lists for images; see test_bad_images_are_named")
     if kind == "list":
         other = X.tolist()
     elif kind == "strided":
-        other = np.repeat(X, 2, axis=1)[::-1, ::2][::-1]
+        other = np.repeat(X, 2, axis=-1)[::-1, ..., ::2][::-1]
     else:
         other = X.astype(kind)
     np.testing.assert_array_equal(make(name, 3).fit(other).labels_, make(name, 3).fit(X).labels_)
 
 
 def test_one_cluster(name):
-    assert set(make(name, 1).fit(blobs(N=20)[0]).labels_) == {0}
+    assert set(make(name, 1).fit(input_of(name, blobs(N=20)[0])).labels_) == {0}
 
 
 def test_as_many_clusters_as_rows(name):
@@ -227,15 +272,16 @@ def test_as_many_clusters_as_rows(name):
 
 def test_fewer_distinct_rows_than_clusters(name):
     points = np.array([[0, 0], [5, 0], [0, 5]], dtype=np.float32)
-    X = np.repeat(points, 10, axis=0)
+    X = input_of(name, np.repeat(points, 10, axis=0))
     with pytest.warns(ConvergenceWarning, match="distinct clusters \\(3\\) found smaller than n_clusters \\(5\\)"):
-        model = make(name, 5).fit(X)
+        # Thirty images are one or two steps of an epoch.
+        model = make(name, 5, **({"epochs": 60} if name in IMAGES else {})).fit(X)
     assert_same_partition(model.labels_, np.repeat([0, 1, 2], 10))
 
 
 def test_all_rows_equal(name):
     with pytest.warns(ConvergenceWarning):
-        model = make(name, 3).fit(np.ones((10, 4)))
+        model = make(name, 3).fit(input_of(name, np.ones((10, 4))))
     assert len(set(model.labels_)) == 1
     assert all(np.isfinite(value).all() for value in fitted_state(model).values())
 
@@ -250,6 +296,7 @@ def test_no_cluster_ends_empty_when_one_starts_empty(name):
 
 def test_order_of_rows_and_seed_only_rename(name):
     X, y = blobs(seed=3)
+    X = input_of(name, X)
     order = np.random.default_rng(1).permutation(len(X))
     assert_same_partition(make(name, 3).fit(X[order]).labels_, y[order])
     assert_same_partition(make(name, 3, random_state=7).fit(X).labels_, y)
@@ -257,26 +304,26 @@ def test_order_of_rows_and_seed_only_rename(name):
 
 @pytest.mark.parametrize("seed", [0, np.int64(5)])
 def test_same_seed_same_bits(name, seed):
-    X = noise(rows_for(name, 1000))
+    X = input_of(name, noise(rows_for(name, 1000)))
     assert_same_state(make(name, 20, random_state=seed).fit(X), make(name, 20, random_state=seed).fit(X))
 
 
 def test_generators_as_random_state(name):
-    X = noise(N=300)
+    X = input_of(name, noise(N=300))
     for fresh in (np.random.default_rng, np.random.RandomState):
         assert_same_state(make(name, 20, random_state=fresh(3)).fit(X), make(name, 20, random_state=fresh(3)).fit(X))
 
 
 def test_global_generators_are_not_touched(name):
     before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    make(name, 3, random_state=None).fit(blobs()[0])
+    make(name, 3, random_state=None).fit(input_of(name, blobs()[0]))
     np.testing.assert_array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1])
 
 
 @pytest.mark.parametrize("shape", [(4000, 17), (5000, 1)])
 def test_number_of_threads_does_not_matter(name, shape):
-    X = noise(rows_for(name, shape[0]), shape[1])
+    X = input_of(name, noise(rows_for(name, shape[0]), shape[1]))
     models = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -285,7 +332,7 @@ def test_number_of_threads_does_not_matter(name, shape):
 
 
 def test_pickle_and_copy(name):
-    X = blobs()[0]
+    X = input_of(name, blobs()[0])
     model = make(name, 3)
     assert pickle.loads(pickle.dumps(model)).get_params() == model.get_params()
     model.fit(X)
@@ -296,7 +343,7 @@ def test_pickle_and_copy(name):
 
 
 def test_save_and_load(name, tmp_path):
-    X = blobs()[0]
+    X = input_of(name, blobs()[0])
     model = make(name, 3).fit(X)
     save_estimator(model, tmp_path)
     given = {p: value for p, value in model.get_params().items() if callable(value)}
@@ -305,7 +352,7 @@ def test_save_and_load(name, tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
     assert type(twin) is type(model) and repr(twin.get_params()) == repr(model.get_params())
     assert_same_state(model, twin)
-    new = X[::-1][:17] + np.float32(0.1)
+    new = X[::-1][:17] * np.float32(0.9)
     for answer in ("predict", "predict_proba", "transform"):
         if hasattr(model, answer):
             assert_same_bits(getattr(model, answer)(new), getattr(twin, answer)(new))
@@ -314,7 +361,11 @@ def test_save_and_load(name, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i2"])
 def test_memory_map(name, dtype, tmp_path, monkeypatch):
-    X = (100 * noise(rows_for(name, 1000))).astype(dtype)
+    X = 100 * noise(rows_for(name, 1000))
+    if name in IMAGES:
+        # Images of whole numbers are bytes.
+        X = (255 * as_images(X)).astype("u1") if dtype == "i2" else as_images(X)
+    X = X.astype(dtype if X.dtype != np.uint8 else "u1")
     np.save(tmp_path / "x.npy", X)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     whole = make(name, 20).fit(X)
@@ -328,6 +379,10 @@ def test_memory_map(name, dtype, tmp_path, monkeypatch):
 def test_sparse_rows(name):
     X = blobs()[0]
     X[X < 1] = 0
+    if name in IMAGES:
+        with raises_sentence(InputError, "sparse", "images"):
+            make(name, 3).fit(csr_array(X))
+        return
     if name not in DEEP:
         with raises_sentence(InputError, "sparse", "toarray"):
             make(name, 3).fit(csr_array(X))
@@ -339,7 +394,7 @@ def test_sparse_rows(name):
 
 @pytest.mark.parametrize("deep", DEEP)
 def test_soft_assignments(deep):
-    X = blobs()[0]
+    X = input_of(deep, blobs()[0])
     model = make(deep, 3).fit(X)
     soft = model.predict_proba(X)
     np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-5)
@@ -350,7 +405,7 @@ def test_soft_assignments(deep):
 
 @pytest.mark.parametrize("deep", DEEP)
 def test_a_training_that_was_killed_goes_on_to_the_same_bits(deep, tmp_path, monkeypatch):
-    X = blobs(N=60)[0]
+    X = input_of(deep, blobs(N=60)[0])
     whole = make(deep, 3).fit(X)
     saves = []
 
@@ -379,10 +434,10 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bits(deep, tmp_path, mon
 
 
 def test_rows_are_predicted_independently(name):
-    model = make(name, 8).fit(noise().astype(np.float64))
+    model = make(name, 8).fit(input_of(name, noise(100 if name in IMAGES else 1000).astype(np.float64)))
     if not hasattr(model, "predict"):
         pytest.skip(f"{name} predicts no new rows")
-    new = np.concatenate([noise(N=30, seed=1), [[1e6] * 17]]).astype(np.float64)
+    new = input_of(name, np.concatenate([noise(N=30, seed=1), [[1e6] * 17]]).astype(np.float64))
     together = model.predict(new)
     assert [int(model.predict(row[None])[0]) for row in new] == together.tolist()
 
@@ -411,35 +466,54 @@ BAD_X = [
 
 @pytest.mark.parametrize(("X", "words"), BAD_X, ids=[words for _, words in BAD_X])
 def test_bad_rows_are_named(name, X, words):
+    if name in IMAGES:
+        pytest.skip(f"{name} takes images; see test_bad_images_are_named")
     with raises_sentence(InputError, words):
         make(name, 3).fit(X)
+
+
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize(("X", "words"), bad_images(), ids=[words for _, words in bad_images()])
+def test_bad_images_are_named(images, X, words):
+    with raises_sentence(InputError, words):
+        make(images, 3).fit(X)
+
+
+@pytest.mark.parametrize("images", IMAGES)
+def test_bytes_are_parts_of_255(images):
+    X = (255 * input_of(images, blobs()[0])).astype(np.uint8)
+    by_bytes = make(images, 3).fit(X)
+    assert_same_state(by_bytes, make(images, 3).fit(X.astype(np.float32) / 255))
+    assert_same_bits(by_bytes.predict(X), by_bytes.predict(torch.from_numpy(X)).numpy())
 
 
 @pytest.mark.parametrize("K", [0, -1, 2.0, True, "3", None])
 def test_bad_number_of_clusters(name, K):
     with raises_sentence(InputError, "n_clusters", repr(K)):
-        make(name, K).fit(blobs(N=20)[0])
+        make(name, K).fit(input_of(name, blobs(N=20)[0]))
 
 
 def test_more_clusters_than_rows(name):
     with raises_sentence(InputError, "n_clusters=21", "n_samples=20"):
-        make(name, 21).fit(blobs(N=20)[0])
+        make(name, 21).fit(input_of(name, blobs(N=20)[0]))
 
 
 @pytest.mark.parametrize("seed", [-1, "zero", 1.5])
 def test_bad_random_state(name, seed):
     with raises_sentence(InputError, "random_state", repr(seed)):
-        make(name, 3, random_state=seed).fit(blobs(N=20)[0])
+        make(name, 3, random_state=seed).fit(input_of(name, blobs(N=20)[0]))
 
 
 def test_unfitted_and_wrong_width(name):
-    X = blobs(N=20)[0]
+    X = input_of(name, blobs(N=20)[0])
     model = make(name, 3)
     if not hasattr(model, "predict"):
         pytest.skip(f"{name} predicts no new rows")
     with pytest.raises(NotFittedError, match="not fitted"):
         model.predict(X)
     model.fit(X)
-    for other in (X[:, :5], torch.from_numpy(X[:, :5].copy())):
-        with raises_sentence(InputError, "5 features", "8"):
+    words = ("(1, 4, 9)", "(1, 6, 6)") if name in IMAGES else ("5 features", "8")
+    narrow = X.reshape(20, 1, 4, 9) if name in IMAGES else X[:, :5]
+    for other in (narrow, torch.from_numpy(narrow.copy())):
+        with raises_sentence(InputError, *words):
             model.predict(other)
