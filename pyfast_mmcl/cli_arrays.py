@@ -93,16 +93,17 @@ def _member(archive: zipfile.ZipFile, path: Path, key: str | None, axes: Sequenc
         if key not in entries:
             raise unknown_name(f"array in {path.name}", key, entries)
         return entries[key]
-    flat = []
+    found: dict[int, list[str]] = {}
     for name, info in entries.items():
         with archive.open(info) as member:
-            if len(_header(member)[0]) in axes:
-                flat.append(name)
-    if len(flat) != 1:
-        found = f"{len(flat)} ({', '.join(flat)})" if flat else "none"
+            found.setdefault(len(_header(member)[0]), []).append(name)
+    # Plain rows where there is nothing else: whether they may be images is for others to say.
+    fitting = [name for n in axes for name in found.get(n, [])] or found.get(2, [])
+    if len(fitting) != 1:
+        listed = f"{len(fitting)} ({', '.join(fitting)})" if fitting else "none"
         wanted = " or ".join(map(str, axes))
-        raise InputError(f"{path}: expected one array of {wanted} axes, found {found}; choose with --key.")
-    return entries[flat[0]]
+        raise InputError(f"{path}: expected one array of {wanted} axes, found {listed}; choose with --key.")
+    return entries[fitting[0]]
 
 
 def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -52,7 +52,7 @@ def open_data(data: Path, options: Mapping[str, Any], *, images: bool, kept: Pat
     if data.is_dir():
         return _open_folder(data, options, images=images, kept=kept)
     keys = options["key"]
-    axes = IMAGES if images or options["encoder"] or options["weights"] else VECTORS
+    axes = IMAGES if (images or _encoder_wanted(options)) and not options["image_shape"] else VECTORS
     how: dict[str, Any] = {"columns": options["columns"], "axes": axes}
     if len(keys) > 1:
         views = {key: _flat(open_rows(data, key=key, **how)[0]) for key in keys}

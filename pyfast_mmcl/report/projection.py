@@ -29,12 +29,14 @@ def project(points: np.ndarray, kind: str, seed: int) -> np.ndarray:
     if len(points) < _LEAST:
         raise InputError(f"projection: t-SNE needs at least {_LEAST} rows, got {len(points)}; choose pca.")
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
     spread = float(plane[:, 0].std())
     start = plane / spread * 1e-4 if spread > 0 else plane  # as scikit-learn's init="pca"
     perplexity = min(30.0, (len(points) - 1) / 3)
     found = TSNE(perplexity=perplexity, init=start, random_state=seed, learning_rate="auto", n_jobs=1)
-    return found.fit_transform(points.astype(np.float32)).astype(np.float32)
+    with threadpool_limits(1):  # its sums depend on the number of threads
+        return found.fit_transform(points.astype(np.float32)).astype(np.float32)
 
 
 def main_plane(points: np.ndarray) -> np.ndarray:
