@@ -1,4 +1,4 @@
-"""Objectives that shape a code space: locality, sparsity by groups."""
+"""Objectives that shape a code space: locality, sparsity by groups, triplets."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ def group_sparsity(z: Tensor, groups: int) -> Tensor:
     # The square root has no gradient at 0.
     norms = parts.square().sum(2).clamp_min(torch.finfo(z.dtype).tiny).sqrt()
     return parts.shape[2] ** 0.5 * norms.sum(1).mean()
+
+
+def weighted_triplet(z: Tensor, alike: Tensor, other: Tensor, *, gamma: float = 1.0, margin: float = 0.2) -> Tensor:
+    """``relu(gamma · ‖z − alike‖² − ‖z − other‖² + margin).mean()`` for codes z, alike and other [B, d], row by row.
+
+    Reference: Yang et al., *Joint unsupervised learning of deep representations and image clusters*, CVPR 2016,
+    equation 14 (its affinities as squared distances of unit rows); gamma and margin of its released settings.
+    """
+    near, far = (z - alike).square().sum(1), (z - other).square().sum(1)
+    return (gamma * near - far + margin).clamp_min(0).mean()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pyfast_mmcl.losses.embedding import group_sparsity, heat_kernel, locality
+from pyfast_mmcl.losses.embedding import group_sparsity, heat_kernel, locality, weighted_triplet
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -47,3 +47,19 @@ def test_gradients():
     zero = torch.zeros(4, 6, requires_grad=True)
     (gradient,) = torch.autograd.grad(group_sparsity(zero, 3), zero)
     assert torch.equal(gradient, torch.zeros(4, 6))
+
+
+def test_weighted_triplet_is_its_formula():
+    z, alike, other = draw(17, 5), draw(17, 5, seed=1), draw(17, 5, seed=2)
+
+    def square(x, y):
+        return sum((a - b) ** 2 for a, b in zip(x, y, strict=True))
+
+    rows = [
+        max(0.0, 1.5 * square(x, y) - square(x, w) + 0.3)
+        for x, y, w in zip(z.tolist(), alike.tolist(), other.tolist(), strict=True)
+    ]
+    assert 0 < sum(value == 0 for value in rows) < 17
+    assert float(weighted_triplet(z, alike, other, gamma=1.5, margin=0.3)) == pytest.approx(sum(rows) / 17, rel=1e-12)
+    triplet = tuple(x.requires_grad_(True) for x in (z, alike, other))
+    assert torch.autograd.gradcheck(weighted_triplet, triplet)

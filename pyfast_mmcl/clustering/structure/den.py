@@ -11,11 +11,11 @@ from torch.nn.functional import mse_loss
 
 from pyfast_mmcl.clustering.codes import kmeans_of, rows_of
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
+from pyfast_mmcl.clustering.neighbors import nearest_rows
 from pyfast_mmcl.clustering.samples import Samples
 from pyfast_mmcl.losses.clustering import nearest_softmax
 from pyfast_mmcl.losses.embedding import group_sparsity, heat_kernel, locality
 from pyfast_mmcl.models.autoencoder import WIDTHS, MLPAutoencoder
-from pyfast_mmcl.ops.knn import PackedRows, knn
 from pyfast_mmcl.train.optimizers import optimizer_factory
 from pyfast_mmcl.train.phases import Phase, Step, single
 from pyfast_mmcl.train.registry import estimator
@@ -70,6 +70,7 @@ class DEN(DeepEstimator):
     Reference: Huang et al., ICPR 2014.
     """
 
+    least_rows = 2
     network_: Network
 
     def __init__(
@@ -113,7 +114,7 @@ class DEN(DeepEstimator):
         )
         N, code = len(samples), K * self.group
         autoencoder = MLPAutoencoder(samples.shape[0], code, self.widths)
-        return Network(autoencoder, N, K, code, min(self.neighbors, max(1, N - 1)))
+        return Network(autoencoder, N, K, code, min(self.neighbors, N - 1))
 
     def _phases(self, network: Network, samples: Samples, K: int) -> list[Phase]:
         autoencoder, N = network.autoencoder, len(samples)
@@ -123,8 +124,7 @@ class DEN(DeepEstimator):
             return {"reconstruction": mse_loss(autoencoder(x)[1], x)}
 
         def mine() -> None:
-            rows = rows_of(samples)
-            square, index = knn(rows, PackedRows(rows), network.neighbors.shape[1], exclude_self=N > 1)
+            square, index = nearest_rows(samples, self.neighbors)
             network.neighbors.copy_(index)
             network.affinities.copy_(heat_kernel(square))
 
