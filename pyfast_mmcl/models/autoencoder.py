@@ -41,6 +41,6 @@ def mlp(sizes: Sequence[int], *, dropout: float = 0.0, batch_norm: bool = False)
     for before, after in pairwise(sizes[:-1]):
         layers.append(Linear(before, after))
         layers += [nn.BatchNorm1d(after)] if batch_norm else []
-        layers.append(nn.ReLU())
+        layers.append(nn.ReLU(inplace=True))
         layers += [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(*layers, Linear(sizes[-2], sizes[-1]))

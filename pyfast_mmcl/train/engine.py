@@ -136,7 +136,8 @@ class Engine:
             if phase.watch is not None and self._at.total % every == 0:
                 self._seed(_WATCH, self._at.total)
                 if self._call(phase.watch, self._at.total):
-                    self._record(phase, epoch, i)
+                    if self._at.step:
+                        self._record(phase, epoch, i)
                     return True
             self._take_step(phase, epoch, i, order)
             self._at.step, self._at.total = i + 1, self._at.total + 1

@@ -17,6 +17,7 @@ from pyfast_mmcl.clustering.deep import DeepEstimator, Training
 from pyfast_mmcl.clustering.samples import Samples
 from pyfast_mmcl.losses.mixture import mixture_divergence, responsibilities
 from pyfast_mmcl.models.autoencoder import WIDTHS, mlp
+from pyfast_mmcl.models.linear import Linear
 from pyfast_mmcl.train.optimizers import optimizer_factory
 from pyfast_mmcl.train.phases import Phase, Step, single
 from pyfast_mmcl.train.registry import estimator
@@ -34,7 +35,7 @@ class Network(nn.Module):
         super().__init__()
         *below, last = widths
         self.encoder = nn.Sequential(mlp([inputs, *below, last]), nn.ReLU())
-        self.mean, self.log_variance = nn.Linear(last, code), nn.Linear(last, code)
+        self.mean, self.log_variance = Linear(last, code), Linear(last, code)
         self.decoder = mlp([code, *reversed(widths), inputs])
         self.weight_scores = nn.Parameter(torch.zeros(n_clusters))
         self.centers = nn.Parameter(torch.zeros(n_clusters, code))
@@ -69,6 +70,9 @@ class VaDE(DeepEstimator):
     pretrain_epochs : int, default 50
         Epochs of plain reconstruction; a mixture fitted to the codes then starts the prior. (The paper pretrains layer
         by layer.)
+    beta : float, default 1
+        Weight of the divergence; 1 is the paper's bound. Rows of few features say too little to pay for it, and their
+        codes collapse into the prior: a smaller weight keeps them in use (Higgins et al., *beta-VAE*, ICLR 2017).
     epochs : int, default 300; batch_size : int, default 100; lr : float, default 2e-3 (Adam, times 0.9 every 10 epochs)
     random_state : None, int, numpy Generator or RandomState
     training : Training, default Training()
@@ -90,6 +94,7 @@ class VaDE(DeepEstimator):
         code: int = 10,
         widths: Sequence[int] = WIDTHS,
         likelihood: str = "gaussian",
+        beta: float = 1.0,
         pretrain_epochs: int = 50,
         epochs: int = 300,
         batch_size: int = 100,
@@ -101,6 +106,7 @@ class VaDE(DeepEstimator):
         self.code = code
         self.widths = widths
         self.likelihood = likelihood
+        self.beta = beta
         self.pretrain_epochs = pretrain_epochs
         self.epochs = epochs
         self.batch_size = batch_size
@@ -141,7 +147,7 @@ class VaDE(DeepEstimator):
             answer = network.decoder(z)
             return {
                 "reconstruction": self._reconstruction(answer, x),
-                "divergence": mixture_divergence(gamma, mean, log_variance, *mixture).mean(),
+                "divergence": self.beta * mixture_divergence(gamma, mean, log_variance, *mixture).mean(),
             }
 
         how: dict[str, Any] = {"n_rows": len(samples), "batch_size": self.batch_size}
@@ -168,6 +174,7 @@ class VaDE(DeepEstimator):
             epochs=("pretrain_epochs", "epochs"),
             widths=("widths",),
             above_zero=("lr",),
+            from_zero=("beta",),
         )
 
     def _assign(self, network: Network, x: Tensor) -> Tensor:

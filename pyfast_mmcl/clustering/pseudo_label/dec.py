@@ -50,8 +50,9 @@ class DEC(DeepEstimator):
         by Adam with rate 1e-3 in batches of ``batch_size``.
     epochs : int, default 100
         Most epochs of clustering.
-    update_interval : int, default 140
-        Steps between two updates of the targets p.
+    update_interval : int or None, default None
+        Steps between two updates of the targets p. None: 140, the paper's for sets whose epochs have more steps, or an
+        epoch where that is shorter.
     tol : float, default 1e-3
         Clustering ends when at an update at most this share of the labels has changed.
     improved : bool, default False; gamma : float, default 0.1
@@ -87,7 +88,7 @@ class DEC(DeepEstimator):
         widths: Sequence[int] = WIDTHS,
         pretrain_epochs: int = 100,
         epochs: int = 100,
-        update_interval: int = 140,
+        update_interval: int | None = None,
         tol: float = 1e-3,
         improved: bool = False,
         gamma: float = 0.1,
@@ -118,7 +119,7 @@ class DEC(DeepEstimator):
 
     def _phases(self, network: Network, samples: Samples, K: int) -> list[Phase]:
         how: dict[str, Any] = {"n_rows": len(samples), "batch_size": self.batch_size}
-        autoencoder = network.autoencoder
+        autoencoder, n_steps = network.autoencoder, -(-len(samples) // self.batch_size)
 
         def reconstruct(step: Step) -> dict[str, Tensor]:
             x = samples.take(step.rows)
@@ -150,12 +151,12 @@ class DEC(DeepEstimator):
             single("pretraining", autoencoder.parameters(), reconstruct, optimizer_factory("adam", 1e-3),
                    epochs=self.pretrain_epochs, **how),
             single("clustering", learning, cluster, self._optimizer(), epochs=self.epochs, start=start, watch=update,
-                   watch_every=self.update_interval, **how),
+                   watch_every=self.update_interval or min(140, n_steps), **how),
         ]  # fmt: skip
 
     def _check(self) -> None:
         self._demand(
-            counts=("code", "update_interval", "batch_size", "n_init"),
+            counts=("code", "batch_size", "n_init", *(() if self.update_interval is None else ("update_interval",))),
             epochs=("pretrain_epochs", "epochs"),
             widths=("widths",),
             above_zero=("lr", "gamma"),

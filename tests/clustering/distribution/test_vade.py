@@ -40,9 +40,18 @@ def test_bernoulli_rows_lie_between_zero_and_one():
     assert scaled.min() == 0 and scaled.max() == pytest.approx(1)
 
 
+def test_a_smaller_weight_lets_codes_leave_the_prior():
+    small = {"widths": (32,), "code": 4, "pretrain_epochs": 2, "epochs": 6, "lr": 5e-3, "random_state": 0}
+    full, free = (VaDE(3, beta=beta, **small).fit(X[:300]) for beta in (1.0, 0.01))
+    last = [model.history_[-1]["terms"] for model in (full, free)]
+    assert last[1]["divergence"] / 0.01 > last[0]["divergence"]
+    assert last[1]["reconstruction"] < last[0]["reconstruction"]
+    assert VaDE(3, beta=0, **small).fit(X[:300]).history_[-1]["terms"]["divergence"] == 0
+
+
 def test_bad_parameters_are_named():
     with raises_sentence(UnknownNameError, "likelihood", "gausian"):
         VaDE(3, likelihood="gausian").fit(X[:50])
-    for bad, words in (({"code": 0}, "code"), ({"widths": ()}, "widths"), ({"lr": -1}, "lr")):
+    for bad, words in (({"code": 0}, "code"), ({"widths": ()}, "widths"), ({"lr": -1}, "lr"), ({"beta": -1}, "beta")):
         with raises_sentence(InputError, words):
             VaDE(3, **bad).fit(X[:50])

@@ -6,6 +6,7 @@ import torch
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.clustering.pseudo_label.dec import DEC
+from pyfast_mmcl.clustering.samples import read_samples
 from pyfast_mmcl.losses.clustering import student_t, target_distribution
 from pyfast_mmcl.metrics.clustering import clustering_accuracy
 from tests.check import raises_sentence
@@ -29,6 +30,14 @@ def test_targets_are_those_of_the_last_update():
     codes = torch.from_numpy(before.transform(X))
     expected = target_distribution(student_t(codes, torch.from_numpy(before.cluster_centers_)))
     torch.testing.assert_close(model.network_.target, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("interval", "N", "steps"), [(None, 90, 6), (None, 16 * 300, 140), (5, 90, 5), (1000, 90, 1000)]
+)
+def test_targets_are_renewed_at_least_every_epoch_of_a_small_set(interval, N, steps):
+    model, samples = DEC(3, **SMALL, update_interval=interval), read_samples(rows(N), torch.device("cpu"))
+    assert model._phases(model._network(samples, 3), samples, 3)[1].watch_every == steps
 
 
 def test_clustering_ends_when_labels_stand_still():
