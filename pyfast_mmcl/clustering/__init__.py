@@ -1,12 +1,13 @@
 """Clustering estimators in scikit-learn's manner: one folder per prior of the survey, one file per method.
 
-Every registered estimator is found here by the name of its class: ``from pyfast_mmcl.clustering import KMeans, DEC``.
+Every registered estimator is found here by the name of its class: ``from pyfast_mmcl.clustering import KMeans, DEC``;
+``save_estimator`` and ``load_estimator`` keep what they learnt.
 """
 
 from importlib import import_module
 from typing import Any
 
-_HOME = {"Training": "deep"}
+_HOME = {"Training": "deep", "load_estimator": "saving", "save_estimator": "saving"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,10 +10,7 @@ import torch
 from scipy.sparse import csr_array
 
 from pyfast_mmcl._errors import CheckpointError, InputError
-from pyfast_mmcl.clustering.deep import Training
-from pyfast_mmcl.clustering.kmeans import KMeans
-from pyfast_mmcl.clustering.pseudo_label.dec import DEC
-from pyfast_mmcl.clustering.saving import load_estimator, save_estimator
+from pyfast_mmcl.clustering import DEC, KMeans, Training, load_estimator, save_estimator
 from pyfast_mmcl.clustering.values import Foreign, decode, encode
 from pyfast_mmcl.clustering.views import ViewScaling
 from pyfast_mmcl.train.checkpoint import load_checkpoint, save_checkpoint
