@@ -37,12 +37,13 @@ class Ours:
 
 @dataclass(frozen=True)
 class Tac:
-    """TAC on the CLIP's embeddings, with WordNet's nouns by its text tower."""
+    """TAC on the CLIP's embeddings, with WordNet's nouns, or those it has learnt from, by its text tower."""
 
     fixed: Mapping[str, Any]
+    known: bool = False
 
     def __call__(self, data: Data, seed: int, budget: Budget) -> np.ndarray:
-        bank = clusters_clip.nouns()
+        bank = clusters_clip.nouns(known=self.known)
         return Ours("tac", "clip", {"text_bank": bank, **self.fixed})(data, seed, budget)
 
 
@@ -93,4 +94,6 @@ LINES: dict[str, Line] = {
     "kmeans, CLIP": Line(Ours("kmeans", "clip", {"n_init": 20, "spherical": True})),
     "tac, training-free": Line(Tac({"training_free": True})),
     "tac": Line(Tac({})),
+    "tac, training-free, nouns learnt": Line(Tac({"training_free": True}, known=True)),
+    "tac, nouns learnt": Line(Tac({}, known=True)),
 }

@@ -91,7 +91,7 @@ _UNSEEN = (
 )
 _STRUCTURE = ("abdc", "den", "spectral_net", "jule")
 _PIXELS = (*KMEANS, *_STRUCTURE, "dec", "vade", "imsat", "rim", "iic", "cc", "scan", "kmeans, CLIP",
-           "tac, training-free", "tac")  # fmt: skip
+           "tac, training-free", "tac", "tac, training-free, nouns learnt", "tac, nouns learnt")  # fmt: skip
 _PICTURES = Budget(
     8,
     8,
