@@ -5,5 +5,6 @@ from __future__ import annotations
 from benchmarks.methods.claims_clip import CLIP
 from benchmarks.methods.claims_earlier import EARLIER
 from benchmarks.methods.claims_tasks import TASKS
+from benchmarks.methods.clusters_claims import CLUSTERS
 
-CLAIMS = (*EARLIER, *TASKS, *CLIP)
+CLAIMS = (*EARLIER, *TASKS, *CLIP, *CLUSTERS)

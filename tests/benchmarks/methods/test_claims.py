@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.methods import claims, results
+from benchmarks.methods import claims, clusters_shows, results
 from benchmarks.methods.claims import Claim
 from benchmarks.methods.results import Experiment, Row
 from benchmarks.methods.shows import SHOWS
@@ -58,6 +58,7 @@ def test_what_is_not_measured_is_not_claimed(root):
 
 def test_every_claim_is_about_lines_that_there_are():
     folders = {show.folder: (show.methods, (show.title,)) for show in SHOWS.values()}
+    folders |= {show.folder: (show.lines, (show.title,)) for show in clusters_shows.SHOWS}
     for folder in results.folders():
         about = results.read(folder).experiment
         folders.setdefault(about.name, (about.methods, about.streams))

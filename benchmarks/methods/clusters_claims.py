@@ -1,0 +1,196 @@
+"""What the survey of deep clustering and the papers of its methods say that can be checked here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.methods.claims import Claim
+
+_ACC: dict[str, Any] = {"measure": "acc", "name": "ACC"}
+_DIGITS, _MNIST, _CIFAR, _PACS, _EMOJI = (
+    f"clusters-{name}" for name in ("digits", "mnist", "cifar10", "pacs", "emoji")
+)
+_HANDWRITTEN = "clusters-handwritten"
+_CONTRAST = "contrastive methods beat structure priors on natural images (survey of deep clustering; CC against {})"
+_WITHOUT = (
+    "external knowledge helps without training (TAC without training, Li et al. 2024, against the same CLIP alone)"
+)
+_TRAINED = "and more with training (TAC against its training-free form, Li et al. 2024)"
+_EMBEDDED = "an embedding that learns to cluster beats k-means of the rows (DEC, Xie et al. 2016)"
+_IMPROVED = "reconstruction kept beside clustering does better (IDEC, Guo et al. 2017)"
+_SPECTRAL = "a network reaches what spectral clustering of all rows does (SpectralNet, Shaham et al. 2018)"
+_PERTURBED = "a network that stays sure of rows moved a little beats a linear one (IMSAT against RIM, Hu et al. 2017)"
+_MIXTURE = "a mixture in the space of a variational autoencoder beats a mixture of the rows (VaDE, Jiang et al. 2017)"
+
+EMBEDDINGS = (
+    Claim(
+        _EMBEDDED,
+        _DIGITS,
+        line="dec",
+        than="kmeans",
+        why="Pixels of 8 × 8 digits are a good space already, and 20 epochs of 8 steps leave the autoencoder short of "
+        "a better one on some seeds.",
+        **_ACC,
+    ),
+    Claim(
+        _EMBEDDED,
+        _MNIST,
+        line="dec",
+        than="kmeans",
+        why="Codes of 28 × 28 pixels drop what k-means trips over: shifts and the width of strokes.",
+        **_ACC,
+    ),
+    Claim(
+        _EMBEDDED,
+        _HANDWRITTEN,
+        line="dec",
+        than="kmeans",
+        why="Six views hold the same digits in six ways, of which the code keeps what they share.",
+        **_ACC,
+    ),
+    Claim(
+        _IMPROVED,
+        _DIGITS,
+        line="idec",
+        than="dec",
+        why="The codes have no time to be spoilt in a training as short as this: there is nothing to hold them to.",
+        **_ACC,
+    ),
+    Claim(
+        _IMPROVED,
+        _MNIST,
+        line="idec",
+        than="dec",
+        why="The same: its gain is against many epochs of clustering alone.",
+        **_ACC,
+    ),
+    Claim(
+        _SPECTRAL,
+        _DIGITS,
+        line="spectral_net",
+        than="spectral clustering, scikit-learn",
+        why="Batches hold a quarter of the rows, so that neighbours within a batch are real neighbours.",
+        **_ACC,
+    ),
+    Claim(
+        _PERTURBED,
+        _DIGITS,
+        line="imsat",
+        than="rim",
+        why="Where it starts well it is far ahead, and some starts are lost: a mean over few seeds says little.",
+        **_ACC,
+    ),
+    Claim(
+        _PERTURBED,
+        _MNIST,
+        line="imsat",
+        than="rim",
+        why="Classes of digits are not parted by planes between pixels; rows moved a little along what the network is "
+        "sensitive to are.",
+        **_ACC,
+    ),
+    Claim(
+        _MIXTURE,
+        _DIGITS,
+        line="vade, Gaussian",
+        than="Gaussian mixture, scikit-learn",
+        why="It starts from a mixture in code space that is about as good, and drifts: 64 pixels weigh little against "
+        "the divergence.",
+        **_ACC,
+    ),
+)
+SURVEY = (
+    Claim(
+        _CONTRAST.format("abdc"),
+        _CIFAR,
+        line="cc",
+        than="abdc",
+        why="An autoencoder keeps colours and their places, because these are most of the pixels; two crops of a "
+        "picture share what is in it.",
+        **_ACC,
+    ),
+    Claim(
+        _CONTRAST.format("den"),
+        _CIFAR,
+        line="cc",
+        than="den",
+        why="Neighbours in pixels are pictures of the same colours, seldom of the same thing.",
+        **_ACC,
+    ),
+    Claim(
+        _CONTRAST.format("spectral_net"),
+        _CIFAR,
+        line="cc",
+        than="spectral_net",
+        why="The same: its graph is that of pixels.",
+        **_ACC,
+    ),
+    Claim(
+        _CONTRAST.format("abdc"),
+        _PACS,
+        line="cc",
+        than="abdc",
+        why="Photographs, paintings, cartoons and sketches of the same things: crops of a picture share its style, and "
+        "style is what contrast finds first.",
+        **_ACC,
+    ),
+    Claim(
+        _CONTRAST.format("spectral_net"),
+        _PACS,
+        line="cc",
+        than="spectral_net",
+        why="The same, where a graph of pixels sets white backgrounds and dark ones apart, which go with some classes.",
+        **_ACC,
+    ),
+    Claim(
+        _WITHOUT.format(""),
+        _CIFAR,
+        line="tac, training-free",
+        than="kmeans, CLIP",
+        why="Nouns help as far as the text tower knows them. This small CLIP has read some thousand words and never "
+        "those of four of the classes beside their photographs; most of WordNet is noise to it, and noise is what it "
+        "adds to the pictures.",
+        **_ACC,
+    ),
+    Claim(
+        _WITHOUT.format("; only nouns that the CLIP has learnt"),
+        _CIFAR,
+        line="tac, training-free, nouns learnt",
+        than="kmeans, CLIP",
+        why="They are names of emoji, learnt from drawings: a photograph's nearest are seldom right.",
+        **_ACC,
+    ),
+    Claim(
+        _WITHOUT.format(""),
+        _PACS,
+        line="tac, training-free",
+        than="kmeans, CLIP",
+        why="As on CIFAR-10.",
+        **_ACC,
+    ),
+    Claim(
+        _WITHOUT.format(""),
+        _EMOJI,
+        line="tac, training-free",
+        than="kmeans, CLIP",
+        why="Here the words are known, but the ten groups are not what nouns of single emoji tell apart.",
+        **_ACC,
+    ),
+    Claim(
+        _TRAINED,
+        _CIFAR,
+        line="tac",
+        than="tac, training-free",
+        why="Two heads teach each other what both can see; a text that says little teaches little.",
+        **_ACC,
+    ),
+    Claim(
+        _TRAINED,
+        _PACS,
+        line="tac",
+        than="tac, training-free",
+        why="The same.",
+        **_ACC,
+    ),
+)
+CLUSTERS = (*EMBEDDINGS, *SURVEY)
