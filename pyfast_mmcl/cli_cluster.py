@@ -6,6 +6,7 @@ import inspect
 import shlex
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from ._errors import InputError
 from .cli_cluster_rows import Opened, open_data, parse_shape, read_truth
-from .cli_errors import on_interrupt
+from .cli_errors import on_interrupt, say
 from .report import cluster_run, pages, runs, tables
 
 SUMMARY = "summary.json"
@@ -71,7 +72,8 @@ def cluster(
         start = time.perf_counter()
         if deep:
             model.training = _training(options, folder, checkpoint_every, processes)
-        labels = _array(model.fit(_placed(opened.X, options, deep)).labels_)
+        with _said_warnings():
+            labels = _array(model.fit(_placed(opened.X, options, deep)).labels_)
         if not main:
             return
         done = finished(model, opened, labels, time.perf_counter() - start)
@@ -185,6 +187,15 @@ def _training(options: Mapping[str, Any], folder: Path, every: int | None, proce
         progress=True,
         accelerator=processes,
     )
+
+
+@contextmanager
+def _said_warnings() -> Iterator[None]:
+    """Warnings of a fit in one line each, without the line of code that they come from."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        say(f"note: {text}")
 
 
 def _placed(X: Any, options: Mapping[str, Any], deep: bool) -> Any:

@@ -94,6 +94,13 @@ def test_the_number_of_clusters_is_found(tmp_path, rows, how):
     assert "K = 3" in self_contained(tmp_path / "run" / "report.html")
 
 
+def test_warnings_of_a_fit_are_said_in_a_line(tmp_path):
+    np.save(tmp_path / "equal.npy", np.ones((9, 2)))
+    code, text = call("cluster", tmp_path / "equal.npy", "--k", 3, "--out", tmp_path / "run")
+    assert code == 0 and "pyfast-mmcl: note: Number of distinct clusters (1)" in text and ".py" not in text
+    assert summary(tmp_path / "run")["silhouette"] is None
+
+
 def test_views_of_an_archive_are_clustered_together(tmp_path, rows):
     with np.load(rows) as archive:
         x, y = archive["x"], archive["y"]
