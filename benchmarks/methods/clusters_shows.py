@@ -10,7 +10,7 @@ SEEDS = (0, 1, 2, 3, 4)
 KMEANS = ("kmeans", "kmeans, scikit-learn", "kmeans, faiss")
 # A peer's form stands beside ours, so that the two are measured in turns.
 PEERS = ("dec", "dec, ClustPy", "idec", "idec, ClustPy", "abdc", "abdc, ClustPy", "den", "den, ClustPy", "vade",
-         "vade, ClustPy")  # fmt: skip
+         "vade, β 1/256", "vade, ClustPy")  # fmt: skip
 SHALLOW = ("Gaussian mixture, scikit-learn", "spectral clustering, scikit-learn", "agglomerative (Ward), scikit-learn")
 
 
