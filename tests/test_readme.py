@@ -34,7 +34,16 @@ def test_example_runs(title, code, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/kernels.md", "docs/methods.md", "docs/streams.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/clustering.md",
+        "docs/design.md",
+        "docs/kernels.md",
+        "docs/methods.md",
+        "docs/streams.md",
+    ],
 )
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
