@@ -39,15 +39,16 @@ class Estimator(ClusterMixin, BaseEstimator):
 
         Nothing is drawn from ``rng`` where ``n_clusters`` is a number.
         """
+        N = rows.total if isinstance(rows, Rows) else len(rows)
         if isinstance(self.n_clusters, str):
             check_how_many(self.n_clusters)
 
             def take(picked: np.ndarray) -> Tensor:
                 return rows.take(torch.from_numpy(picked) if not isinstance(rows, Rows) else picked)
 
-            self.n_clusters_ = decide(take, len(rows), self.n_clusters, rng).n_clusters
+            self.n_clusters_ = decide(take, N, self.n_clusters, rng).n_clusters
         else:
-            self.n_clusters_ = check_n_clusters(self.n_clusters, len(rows))
+            self.n_clusters_ = check_n_clusters(self.n_clusters, N)
         return self.n_clusters_
 
     def _read_fit(self, X: Any) -> Rows:

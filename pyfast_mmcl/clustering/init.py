@@ -1,4 +1,4 @@
-"""First centres: k-means++, its parallel form k-means‖, random rows, or given ones.
+"""First centres: k-means++, its parallel form k-means‖, k-means on growing samples, random rows, or given ones.
 
 All draws come from one generator that the caller owns, and all sums that a draw depends on are taken in one fixed
 order in float64: the same seed gives the same rows whatever the number of threads.
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from pyfast_mmcl._errors import InputError, unknown_name
 from pyfast_mmcl.clustering.distances import nearest_cost
+from pyfast_mmcl.clustering.growing import growing_centers
 from pyfast_mmcl.clustering.inputs import Rows, read_rows, unit_rows
-from pyfast_mmcl.clustering.nearer import Nearer
+from pyfast_mmcl.clustering.plus_plus import distinct_draw, draw, kmeans_plus_plus, other_rows, plus_plus_in_parts
 
-INITS = ("auto", "k-means++", "k-means||", "random")
-# k-means++ reads all rows K times, k-means|| six times. Measured on one core it is 3 times faster at N·K = 2e6 and 4.5
-# times at 2e7 (D = 128), while on MNIST-10k the inertia after Lloyd agrees within 0.2 % over 25 seeds.
-_PARALLEL_FROM = 2**20  # N·K
+INITS = ("auto", "k-means++", "k-means||", "growing", "random")
+# k-means++ reads all rows K times, k-means|| ten times for each of K, growing samples never all of them.
+_GROWING_FROM = 2**20  # N·K
 _OVERSAMPLING, _ROUNDS = 2.0, 5  # candidates per cluster and round, rounds: Bahmani et al. 2012, section 5
 
 
@@ -31,7 +31,8 @@ def initial_centers(
 
     Args:
         rows: [N, D], N ≥ K; unit (or zero) rows when spherical.
-        init: "auto" (k-means++, or k-means|| once N·K ≥ 2²⁰), "k-means++", "k-means||", "random", or centres [K, D].
+        init: "auto" (k-means++, or "growing" once N·K ≥ 2²⁰), "k-means++", "k-means||", "growing", "random", or centres
+            [K, D].
         rng: where all randomness comes from.
 
     Raises:
@@ -41,13 +42,19 @@ def initial_centers(
         return given_centers(rows, K, init, spherical=spherical)
     if init not in INITS:
         raise unknown_name("init", init, INITS)
-    weights = _directions(rows) if spherical else np.ones(len(rows))
+    weights = _directions(rows) if spherical else np.ones(rows.total)
     if init == "auto":
-        init = "k-means||" if len(rows) * K >= _PARALLEL_FROM else "k-means++"
+        init = "growing" if rows.total * K >= _GROWING_FROM else "k-means++"
+    if init == "growing":
+        metric = "cosine" if spherical else "l2"
+        return growing_centers(rows, K, rng, weights=weights, metric=metric, backend=backend)
     if init == "random":
-        return rows.take(_distinct_draw(rng, weights, K))
-    draw = kmeans_plus_plus if init == "k-means++" else kmeans_parallel
-    return draw(rows, K, rng, weights=weights, backend=backend)
+        return rows.take(distinct_draw(rng, weights, K))
+    if rows.total > len(rows):
+        # Every process draws for itself, the same from the same rows.
+        rows = Rows(rows.take(np.arange(rows.total)), rows.center_dtype)
+    seed = kmeans_plus_plus if init == "k-means++" else kmeans_parallel
+    return seed(rows, K, rng, weights=weights, backend=backend)
 
 
 def given_centers(rows: Rows, K: int, init: Any, *, spherical: bool) -> Tensor:
@@ -69,43 +76,6 @@ def given_centers(rows: Rows, K: int, init: Any, *, spherical: bool) -> Tensor:
     return centers.to(device=rows.device, dtype=rows.center_dtype, copy=True)
 
 
-def kmeans_plus_plus(
-    rows: Rows,
-    K: int,
-    rng: np.random.Generator,
-    *,
-    weights: np.ndarray | None = None,  # [N]
-    backend: str = "auto",
-) -> Tensor:
-    """Draw centres one by one with probability ∝ weight · squared distance to the nearest centre so far.
-
-    Greedy form: of 2 + ⌊ln K⌋ drawn rows the one that lowers the inertia most is kept.
-
-    Reference: Arthur and Vassilvitskii, *k-means++*, SODA 2007, with the greedy choice of section 6.
-    """
-    weights = np.ones(len(rows)) if weights is None else weights
-    trials = 2 + int(np.log(K))
-    nearer = Nearer(rows, backend=backend)
-    cost = np.full(len(rows), np.inf)
-    candidates = _draw(rng, weights, 1)
-    chosen: list[int] = []
-    while True:
-        found = nearer.find(rows.take(candidates), cost)
-        # With an infinite cost there is one candidate only, and nothing to compare.
-        gains = [((cost[index] - new) * weights[index]).sum() for index, new in found] if chosen else [0.0]
-        best = int(np.argmax(gains))
-        index, new = found[best]
-        cost[index] = new
-        chosen.append(int(candidates[best]))
-        mass = cost * weights
-        if len(chosen) == K:
-            return rows.take(np.array(chosen))
-        if not mass.any():
-            # Every row lies on a centre already (duplicates): any other row is as good.
-            return rows.take(np.concatenate([chosen, _rest(rng, weights, chosen, K - len(chosen))]))
-        candidates = _draw(rng, mass, trials)
-
-
 def kmeans_parallel(
     rows: Rows,
     K: int,
@@ -122,7 +92,7 @@ def kmeans_parallel(
     Reference: Bahmani et al., *Scalable k-means++*, VLDB 2012.
     """
     weights = np.ones(len(rows)) if weights is None else weights
-    chosen = _draw(rng, weights, 1)
+    chosen = draw(rng, weights, 1)
     cost, owner = nearest_cost(rows, rows.take(chosen), metric="l2", backend=backend)
     cost[chosen] = 0.0
     for _ in range(_ROUNDS):
@@ -138,38 +108,15 @@ def kmeans_parallel(
         cost[drawn], owner[drawn] = 0.0, len(chosen) + np.arange(len(drawn))
         chosen = np.concatenate([chosen, drawn])
     if len(chosen) < K:
-        return rows.take(np.concatenate([chosen, _rest(rng, weights, chosen, K - len(chosen))]))
+        return rows.take(np.concatenate([chosen, other_rows(rng, weights, chosen, K - len(chosen))]))
     votes = np.bincount(owner, weights=weights, minlength=len(chosen))
     candidates = Rows(rows.take(chosen), rows.center_dtype)
-    return kmeans_plus_plus(candidates, K, rng, weights=votes, backend=backend)
-
-
-def _draw(rng: np.random.Generator, mass: np.ndarray, count: int) -> np.ndarray:
-    """``count`` independent rows with probability ∝ ``mass`` [N] ≥ 0, never one of mass 0."""
-    # Dividing by the largest first keeps the running sum finite; float64 keeps the smallest shares in it.
-    running = np.cumsum(mass / mass.max())
-    index = np.searchsorted(running, rng.random(count) * running[-1], side="right")
-    return np.minimum(index, np.searchsorted(running, running[-1], side="left"))
-
-
-def _distinct_draw(rng: np.random.Generator, mass: np.ndarray, count: int) -> np.ndarray:
-    """``count`` different rows, uniformly among those of positive mass; all others only when these run out."""
-    able = np.flatnonzero(mass > 0)
-    if len(able) >= count:
-        return rng.choice(able, size=count, replace=False)
-    return np.concatenate([able, rng.choice(able, size=count - len(able))])
-
-
-def _rest(rng: np.random.Generator, mass: np.ndarray, chosen: Any, count: int) -> np.ndarray:
-    """``count`` more rows besides ``chosen``, different ones as long as there are any of positive mass."""
-    left = mass.copy()
-    left[np.asarray(chosen)] = 0.0
-    return _distinct_draw(rng, left if left.any() else (mass > 0).astype(float), count)
+    return plus_plus_in_parts(candidates, K, rng, weights=votes, backend=backend)
 
 
 def _directions(rows: Rows) -> np.ndarray:
     """1 for rows that have a direction, 0 for zero rows."""
-    nonzero = rows.nonzero
+    nonzero = rows.everyones(rows.nonzero)
     if not nonzero.any():
         raise InputError("X holds zero vectors only, which have no direction; spherical clustering needs others.")
     return nonzero.astype(np.float64)

@@ -65,6 +65,19 @@ class Rows:
         return self.shape[0]
 
     @property
+    def total(self) -> int:
+        """Rows of the whole table: N, unless several processes share it."""
+        return len(self)
+
+    def everyones(self, own: np.ndarray) -> np.ndarray:
+        """Numbers of all rows of the table from those of one's own rows [N]."""
+        return own
+
+    def same(self, a: Tensor, b: Tensor) -> bool:
+        """Whether labels are equal, in all processes that share the table."""
+        return torch.equal(a, b)
+
+    @property
     def source(self) -> Tensor:
         """The table as it is kept: in ``dtype``, or in its own while it lies in a memory map."""
         return self._source

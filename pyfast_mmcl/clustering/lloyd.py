@@ -67,7 +67,7 @@ def mean_update(
     if metric == "cosine":
         # Zero rows have similarity 0 to every centre and so label 0, which they do not keep alive.
         counts = counts.clone()
-        counts[0] -= int(np.count_nonzero(~rows.nonzero))
+        counts[0] -= int(np.count_nonzero(~rows.everyones(rows.nonzero)))
     if not bool((counts > 0).all()):
         sums, counts = refill_empty(rows, centers, sums, counts, labels, metric=metric, backend=backend)
     return centers_from_sums(sums, counts, centers, metric=metric)
@@ -95,8 +95,9 @@ def refill_empty(
     cost, _ = nearest_cost(rows, centers, metric=metric, backend=backend)
     if metric == "cosine":
         cost[~rows.nonzero] = 0.0  # a zero row has no direction to give a centre
+    cost = rows.everyones(cost)
     empty = np.flatnonzero(counts.cpu().numpy() == 0)
-    donors, size = labels.cpu().numpy(), counts.cpu().numpy().copy()
+    donors, size = rows.everyones(labels.cpu().numpy()), counts.cpu().numpy().copy()
     moved: list[int] = []
     for row in np.argsort(-cost, kind="stable"):
         if len(moved) == len(empty) or cost[row] <= 0:
@@ -142,7 +143,7 @@ def lloyd(
     for n_iter in range(1, max_iter + 1):
         sums, counts, labels, inertia = step(rows, centers)
         inertias.append(inertia)
-        if previous is not None and torch.equal(labels, previous):
+        if previous is not None and rows.same(labels, previous):
             return Fit(centers, labels, sums, counts, n_iter, True, tuple(inertias))
         new = update(rows, centers, sums, counts, labels)
         shift = float(np.square((new.double() - centers.double()).cpu().numpy()).sum())

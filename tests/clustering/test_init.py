@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyfast_mmcl._errors import InputError, UnknownNameError
-from pyfast_mmcl.clustering import init
+from pyfast_mmcl.clustering import init, plus_plus
 from pyfast_mmcl.clustering.init import initial_centers, kmeans_parallel, kmeans_plus_plus
 from pyfast_mmcl.clustering.inputs import read_rows
 from tests.check import assert_same_bits, raises_sentence
@@ -67,7 +67,7 @@ def test_parallel_draw_is_about_as_good_on_rows_without_structure():
 
 def test_frequencies_follow_the_mass():
     mass = np.array([0.0, 1.0, 0.0, 2.0, 5.0, 0.0])
-    drawn = init._draw(np.random.default_rng(0), mass, 80_000)
+    drawn = plus_plus.draw(np.random.default_rng(0), mass, 80_000)
     share = np.bincount(drawn, minlength=6) / 80_000
     np.testing.assert_allclose(share, mass / 8, atol=0.006)
     assert (share[mass == 0] == 0).all()
@@ -87,7 +87,7 @@ class Fixed:
 @pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
 def test_draw_at_the_ends_of_the_range(value, scale):
     mass = scale * np.array([0.0, 3.0, 1e-9, 2.0, 0.0])
-    drawn = init._draw(Fixed(value), mass, 2)
+    drawn = plus_plus.draw(Fixed(value), mass, 2)
     assert drawn.tolist() == ([1, 1] if value == 0 else [3, 3])
 
 
@@ -115,11 +115,11 @@ def test_more_spherical_centers_than_directions():
         assert (centers != 0).any(dim=1).all()
 
 
-def test_auto_takes_the_parallel_draw_for_much_work(monkeypatch):
+def test_auto_takes_growing_samples_for_much_work(monkeypatch):
     rows, rng = read_rows(grid_blobs()), np.random.default_rng
     assert_same_bits(initial_centers(rows, 9, "auto", rng(0)), initial_centers(rows, 9, "k-means++", rng(0)))
-    monkeypatch.setattr(init, "_PARALLEL_FROM", 500 * 9)
-    assert_same_bits(initial_centers(rows, 9, "auto", rng(0)), initial_centers(rows, 9, "k-means||", rng(0)))
+    monkeypatch.setattr(init, "_GROWING_FROM", 500 * 9)
+    assert_same_bits(initial_centers(rows, 9, "auto", rng(0)), initial_centers(rows, 9, "growing", rng(0)))
 
 
 def test_given_centers_are_copied_and_converted():

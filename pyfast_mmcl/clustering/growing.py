@@ -1,0 +1,63 @@
+"""First centres from k-means on growing samples: most of the iterations see a fraction of the rows.
+
+Reference: Bradley and Fayyad, *Refining initial points for k-means clustering*, ICML 1998; Newling and Fleuret, *Nested
+mini-batch k-means*, NeurIPS 2016 (nested, growing samples).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyfast_mmcl.clustering.inputs import Rows
+from pyfast_mmcl.clustering.lloyd import block_step, lloyd, mean_update
+from pyfast_mmcl.clustering.plus_plus import plus_plus_in_parts
+
+_STAGES = (32, 128, 512)  # rows per centre of the samples, each a part of the next
+_ITERATIONS = 8  # on each of them
+_LEAST = 16  # rows per centre, however little memory that leaves …
+_BYTES = 2**28  # … while beyond it samples stay within this
+
+
+def growing_centers(
+    rows: Rows, K: int, rng: np.random.Generator, *, weights: np.ndarray, metric: str, backend: str = "auto"
+) -> Tensor:
+    """Centres [K, D]: k-means++ (in parts) on a small sample of ``rows``, then a few of Lloyd's iterations on it and on
+    larger and larger ones.
+
+    Args:
+        rows: [N, D]; unit (or zero) rows for cosine.
+        weights: [N], 0 for rows that may not be drawn (directions that do not exist).
+    """
+    able = np.flatnonzero(weights > 0)
+    sizes = sample_sizes(len(able), K, rows.shape[1])
+    if sizes[0] <= K:
+        return plus_plus_in_parts(rows, K, rng, weights=weights, backend=backend)
+    order = rng.choice(able, size=sizes[-1], replace=False)
+    sample = torch.empty(0, rows.shape[1], dtype=rows.center_dtype, device=rows.device)
+    centers = None
+    for size in sizes:
+        # In ascending order: a memory map is read forwards.
+        sample = torch.cat([sample, rows.take(np.sort(order[len(sample) : size]))])
+        stage = Rows(sample, rows.center_dtype)
+        if centers is None:
+            centers = plus_plus_in_parts(stage, K, rng, backend=backend)
+        centers = lloyd(
+            stage,
+            centers,
+            step=partial(block_step, metric=metric, backend=backend),
+            update=partial(mean_update, metric=metric, backend=backend),
+            max_iter=_ITERATIONS,
+        ).centers
+    assert centers is not None
+    return centers
+
+
+def sample_sizes(N: int, K: int, D: int) -> list[int]:
+    """Growing sizes of the samples: rows per centre, within the memory allowed and half of the rows."""
+    allowed = max(_BYTES // (4 * D), _LEAST * K)
+    sizes = {min(stage * K, allowed, max(N // 2, min(N, _LEAST * K))) for stage in _STAGES}
+    return sorted(sizes)

@@ -1,0 +1,106 @@
+"""Must-links and cannot-links: groups of rows that stay together, and labels that keep linked groups apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from pyfast_mmcl._errors import InputError
+
+_SWEEPS = 10  # over the groups, looking for cheaper places
+
+
+class Links:
+    """Rows that occur in links, as groups that must-links tie together and cannot-links keep apart.
+
+    rows    [n] row numbers that have a link
+    group   [n] the group of each
+    apart   per group: the groups it must not share a cluster with
+    """
+
+    def __init__(self, must: Any, cannot: Any, N: int) -> None:
+        must, cannot = _pairs(must, "must_link", N), _pairs(cannot, "cannot_link", N)
+        self.rows = np.unique(np.concatenate([must.ravel(), cannot.ravel()]))
+        n = len(self.rows)
+        a, b = np.searchsorted(self.rows, must).T
+        _, self.group = connected_components(coo_array((np.ones(len(must)), (a, b)), shape=(n, n)), directed=False)
+        self.groups = int(self.group.max()) + 1 if n else 0
+        self.apart: list[set[int]] = [set() for _ in range(self.groups)]
+        for (i, j), (row, other) in zip(self.group[np.searchsorted(self.rows, cannot)], cannot, strict=True):
+            if i == j:
+                raise InputError(f"cannot_link names the rows {row} and {other}, which must_link ties together.")
+            self.apart[i].add(int(j))
+            self.apart[j].add(int(i))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def choose(self, cost: np.ndarray) -> np.ndarray:
+        """Labels [n] of the linked rows from their costs [n, K]: cheap ones, and never two kept apart in one cluster.
+
+        The group with the fewest clusters left goes first (as in colouring graphs), among those the one that loses
+        most by its second choice; then groups move while that is cheaper.
+        """
+        K = cost.shape[1]
+        total = np.zeros((self.groups, K))
+        np.add.at(total, self.group, cost)
+        label = total.argmin(axis=1)
+        held = np.array([bool(others) for others in self.apart], dtype=bool)  # back by cannot-links
+        label[held] = -1
+        taken = np.zeros((self.groups, K), dtype=np.int64)  # neighbours of a group in a cluster
+        regret = np.ptp(np.partition(total, min(1, K - 1), axis=1)[:, :2], axis=1)
+        waiting = held.copy()
+        while waiting.any():
+            left = np.flatnonzero(waiting)
+            free = (taken[left] == 0).sum(axis=1)
+            left = left[free == free.min()]
+            g = int(left[regret[left].argmax()])
+            self._move(label, taken, g, self._cheapest(total, taken, g))
+            waiting[g] = False
+        for _ in range(_SWEEPS):
+            if not self._improve(total, label, taken, np.flatnonzero(held)):
+                break
+        return label[self.group]
+
+    def _cheapest(self, total: np.ndarray, taken: np.ndarray, g: int) -> int:
+        allowed = np.where(taken[g] == 0, total[g], np.inf)
+        if not np.isfinite(allowed).any():
+            row = int(self.rows[np.flatnonzero(self.group == g)[0]])
+            raise InputError(
+                f"cannot_link: no cluster was left for row {row} among n_clusters={total.shape[1]}; ask for more "
+                "clusters or drop some of its links."
+            )
+        return int(allowed.argmin())
+
+    def _improve(self, total: np.ndarray, label: np.ndarray, taken: np.ndarray, held: np.ndarray) -> bool:
+        moved = False
+        for g in held.tolist():
+            k = self._cheapest(total, taken, g)
+            if total[g, k] < total[g, label[g]]:
+                self._move(label, taken, g, k)
+                moved = True
+        return moved
+
+    def _move(self, label: np.ndarray, taken: np.ndarray, g: int, k: int) -> None:
+        for other in self.apart[g]:
+            taken[other, k] += 1
+            if label[g] >= 0:
+                taken[other, label[g]] -= 1
+        label[g] = k
+
+
+def _pairs(value: Any, name: str, N: int) -> np.ndarray:
+    """Pairs int64 [P, 2] of row numbers."""
+    pairs = np.zeros((0, 2), dtype=np.int64) if value is None else np.asarray(value)
+    if pairs.size == 0:
+        return np.zeros((0, 2), dtype=np.int64)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+        raise InputError(f"{name} must be pairs of row numbers [P, 2], got {pairs.dtype} of shape {pairs.shape}.")
+    if pairs.min() < 0 or pairs.max() >= N:
+        raise InputError(
+            f"{name} names row {int(pairs.max() if pairs.max() >= N else pairs.min())}, but X has {N} rows."
+        )
+    return pairs.astype(np.int64)

@@ -1,0 +1,87 @@
+"""Must-links and cannot-links: kept by every fit, near the best of all assignments, and contradictions named."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.clustering.constrained_kmeans import ConstrainedKMeans
+from pyfast_mmcl.clustering.kmeans import KMeans
+from pyfast_mmcl.clustering.links import Links
+from pyfast_mmcl.metrics.clustering import clustering_scores
+from tests.check import assert_same_bits, raises_sentence
+
+pairs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=4)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32 - 1), pairs, pairs)
+def test_choice_keeps_all_links_and_is_near_the_best(seed, must, cannot):
+    cost = np.random.default_rng(seed).random((6, 3))
+    allowed = [
+        labels
+        for labels in product(range(3), repeat=6)
+        if all(labels[a] == labels[b] for a, b in must) and all(labels[a] != labels[b] for a, b in cannot)
+    ]
+    if not allowed:
+        with pytest.raises(InputError, match="cannot_link"):
+            links = Links(must, cannot, 6)
+            links.choose(cost[links.rows])
+        return
+    links = Links(must, cannot, 6)
+    labels = cost.argmin(1)
+    labels[links.rows] = links.choose(cost[links.rows])
+    assert tuple(labels) in allowed
+    best = min(cost[range(6), list(choice)].sum() for choice in allowed)
+    assert cost[range(6), labels].sum() <= best + 1.0  # greedy: at most about one row off its best place
+
+
+def test_must_links_tie_chains():
+    links = Links([(0, 7), (7, 3)], [(3, 5)], 9)
+    assert links.rows.tolist() == [0, 3, 5, 7]
+    assert links.group[0] == links.group[1] == links.group[3] != links.group[2]
+
+
+def test_links_of_digits():
+    X, y = load_digits(return_X_y=True)
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(X), size=(1500, 2))
+    same = y[drawn[:, 0]] == y[drawn[:, 1]]
+    model = ConstrainedKMeans(10, must_link=drawn[same], cannot_link=drawn[~same][:400], max_iter=20, random_state=0)
+    labels = model.fit(X).labels_
+    assert (labels[drawn[same]][:, 0] == labels[drawn[same]][:, 1]).all()
+    assert (labels[drawn[~same][:400]][:, 0] != labels[drawn[~same][:400]][:, 1]).all()
+    free = KMeans(10, max_iter=20, random_state=0).fit(X).labels_
+    assert clustering_scores(y, labels)["nmi"] > clustering_scores(y, free)["nmi"]
+
+
+@pytest.mark.parametrize("none", [None, [], np.zeros((0, 2))])
+def test_without_links_it_is_k_means(none):
+    X = load_digits().data[:300]
+    ours = ConstrainedKMeans(6, must_link=none, cannot_link=none, random_state=0).fit(X)
+    assert_same_bits(ours.labels_, KMeans(6, random_state=0).fit(X).labels_)
+    assert ours.inertia_ == pytest.approx(KMeans(6, random_state=0).fit(X).inertia_, rel=1e-6)
+
+
+X = np.arange(12.0)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("links", "words"),
+    [
+        ({"must_link": [(0, 12)]}, "row 12"),
+        ({"cannot_link": [(-1, 2)]}, "row -1"),
+        ({"must_link": [0, 1]}, "[P, 2]"),
+        ({"must_link": [(0.0, 1.0)]}, "float64"),
+        ({"cannot_link": [(3, 3)]}, "ties together"),
+        ({"must_link": [(0, 1), (1, 2)], "cannot_link": [(0, 2)]}, "ties together"),
+        ({"cannot_link": [(0, 1), (1, 2), (0, 2)]}, "n_clusters=2"),
+    ],
+)
+def test_bad_links_are_named(links, words):
+    with raises_sentence(InputError, words):
+        ConstrainedKMeans(2, **links).fit(X)

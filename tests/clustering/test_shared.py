@@ -1,0 +1,108 @@
+"""K-means whose rows lie in several processes: the same centres, to the bit, however many there are."""
+
+import numpy as np
+import pytest
+import torch
+
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.clustering.kmeans import KMeans
+from pyfast_mmcl.clustering.shared import grid
+from tests.check import assert_same_bits, raises_sentence
+from tests.processes import pool
+
+
+def rows(N=1201, D=7, seed=0):
+    rng = np.random.default_rng(seed)
+    scale = 10.0 ** rng.integers(-6, 3, size=(N, 1))  # values of very different size: sums would round
+    return (scale * rng.normal(size=(N, D))).astype(np.float32)
+
+
+def shares(X, W):
+    cuts = np.sort(np.random.default_rng(W).choice(np.arange(20, len(X)), size=W - 1, replace=False))
+    return np.split(X, cuts)
+
+
+def fitted(group, X, parameters):
+    model = KMeans(processes=group, **parameters).fit(X)
+    return model.cluster_centers_, model.labels_, model.inertia_, model.n_iter_, model.predict(X)
+
+
+def run(X, W, **parameters):
+    ranks = tuple(range(W))
+    answers = pool().run(fitted, ranks, *[(part, parameters) for part in shares(X, W)])
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    centers, labels, inertia, n_iter, predicted = zip(*answers, strict=True)
+    for other in centers[1:]:
+        assert_same_bits(centers[0], other)
+    assert len(set(inertia)) == 1 and len(set(n_iter)) == 1
+    np.testing.assert_array_equal(np.concatenate(labels), np.concatenate(predicted))
+    return centers[0], np.concatenate(labels), inertia[0], n_iter[0]
+
+
+@pytest.mark.parametrize("init", ["k-means++", "growing"])
+def test_one_two_and_five_processes_give_the_same_bits(init):
+    X = rows()
+    alone = run(X, 1, n_clusters=20, init=init, random_state=0)
+    for W in (2, 5):
+        together = run(X, W, n_clusters=20, init=init, random_state=0)
+        assert_same_bits(alone[0], together[0])
+        np.testing.assert_array_equal(alone[1], together[1])
+        assert together[2] == pytest.approx(alone[2], rel=1e-12)
+        assert together[3] == alone[3]
+
+
+def test_it_is_k_means():
+    X = rows()
+    start = X[:20].copy()
+    plain = KMeans(20, init=start).fit(X)
+    centers, labels, inertia, _ = run(X, 3, n_clusters=20, init=start)
+    np.testing.assert_allclose(centers, plain.cluster_centers_, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(labels, plain.labels_)
+    assert inertia == pytest.approx(plain.inertia_, rel=1e-6)
+
+
+def test_empty_clusters_are_refilled_from_all_processes():
+    X = rows()
+    start = np.concatenate([X[:1], np.full((9, 7), 1e6, dtype=np.float32)])
+    alone, together = (run(X, W, n_clusters=10, init=start, max_iter=5) for W in (1, 4))
+    assert_same_bits(alone[0], together[0])
+    assert len(set(together[1].tolist())) == 10
+
+
+def test_number_of_clusters_is_found_together():
+    rng = np.random.default_rng(0)
+    X = (10 * np.eye(3, 5)[np.arange(90) % 3] + rng.normal(size=(90, 5))).astype(np.float32)
+    assert len(run(X, 3, n_clusters="x-means", random_state=0)[0]) == 3
+
+
+def test_spherical():
+    X = np.concatenate([rows(N=400), np.zeros((3, 7), dtype=np.float32)])
+    plain = run(X, 1, n_clusters=6, spherical=True, random_state=0)
+    together = run(X, 3, n_clusters=6, spherical=True, random_state=0)
+    np.testing.assert_allclose(together[0], plain[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_grid_makes_sums_exact():
+    X, order = rows(), np.random.default_rng(1).permutation(1201)
+    step = grid(float(np.abs(X).max()), len(X))
+    snapped = np.round(X.astype(np.float64) / step) * step
+    assert (snapped.astype(np.float32) == snapped).all()
+    assert np.abs(snapped - X).max() <= 2.0**-41 * np.abs(X).max()
+    total = snapped[order].cumsum(0)[-1]
+    np.testing.assert_array_equal(total, snapped.cumsum(0)[-1])
+    assert not np.array_equal(X.astype(np.float64)[order].cumsum(0)[-1], X.astype(np.float64).cumsum(0)[-1])
+
+
+def test_errors():
+    with raises_sentence(InputError, "init_process_group"):
+        KMeans(2, processes="all").fit(rows(9))
+    with raises_sentence(InputError, "7, 3"):
+        answers = pool().run(fitted, (0, 1), (rows(9), {"n_clusters": 2}), (rows(9, D=3), {"n_clusters": 2}))
+        raise answers[0]
+
+
+def test_torch_rows_stay_torch():
+    answers = pool().run(fitted, (0, 1), *[(torch.from_numpy(part), {"n_clusters": 3}) for part in shares(rows(60), 2)])
+    assert all(isinstance(answer[1], torch.Tensor) for answer in answers)
