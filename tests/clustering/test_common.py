@@ -54,6 +54,15 @@ QUICK: dict[str, dict] = {
     "imsat": {"widths": (32,), "epochs": 12, "batch_size": 32},
     "rim": {"epochs": 10, "batch_size": 32},
     "vade": {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4, "batch_size": 32},
+    "cluster_gan": {
+        "widths": (32,),
+        "latent": 4,
+        "critic_steps": 2,
+        "epochs": 3,
+        "batch_size": 48,
+        "n_init": 2,
+        "lr": 0.003,
+    },
     "dec": {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4, "batch_size": 32, "n_init": 2},
     "scan": {
         "widths": (32,),
