@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyfast_mmcl.clustering.augment import View, policy_for
+from pyfast_mmcl.clustering.augment import View, policy_for, two_views
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
 from pyfast_mmcl.clustering.samples import Samples
 from pyfast_mmcl.losses.invariance import joint_assignment, joint_information
@@ -58,7 +58,8 @@ class IIC(DeepEstimator):
     backbone : "small", "small_resnet", "resnet18", "resnet34" or a function channels → nn.Module, default "small"
         Encoder of the images (``models.image_encoders``). The paper's is a VGG-like or a residual network.
     augment : str, Policy or a function of one image, default "auto"
-        What makes the second view (``clustering.augment``); the first is the image as it is (the paper crops it).
+        What makes a view (``clustering.augment``). Both views are changed in the same way: where one is plain, as in
+        the paper, being plain is something that labels can tell of one another.
     heads : int, default 5
         Heads with starting weights of their own; the one with the most information at the end answers (§3.4).
     over : int, default 5
@@ -119,8 +120,7 @@ class IIC(DeepEstimator):
         policy = policy_for(self.augment, samples.shape)
 
         def objective(step: Step) -> dict[str, Tensor]:
-            x = samples.take(step.rows)
-            codes = network.encoder(torch.cat([x, policy(x, step.generator)]))
+            codes = network.encoder(two_views(policy, samples.take(step.rows), step.generator))
             terms = {}
             for name, heads in (("clusters", network.heads), ("overclusters", network.over)):
                 p, q = network.assign(codes, heads).float().chunk(2)
@@ -151,10 +151,10 @@ class IIC(DeepEstimator):
 
 
 def joint_of_all(network: Network, samples: Samples, policy: View) -> Tensor:
-    """The joint assignment [heads, K, K] of all rows and their views, seeded by torch's generator."""
+    """The joint assignment [heads, K, K] of two views of all rows, seeded by torch's generator."""
     generator = torch.Generator().manual_seed(int(torch.randint(_SEEDS, ())))
     total: Any = 0
     for _, x in samples.blocks():
-        p, q = (network.assign(network.encoder(view), network.heads) for view in (x, policy(x, generator)))
+        p, q = network.assign(network.encoder(two_views(policy, x, generator)), network.heads).chunk(2)
         total = total + joint_assignment(p, q) * (len(x) / len(samples))
     return total
