@@ -1,7 +1,10 @@
 """`pyfast-mmcl cluster` on real files: every kind of input, deep methods that are killed and resumed, saved models."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from pyfast_mmcl.models.tiny_clip import tiny_clip, tiny_clip_config
 from pyfast_mmcl.train import engine
 from pyfast_mmcl.train.checkpoint import save_checkpoint
 from tests.check import assert_same_bits, assert_same_partition
+from tests.layers import ROOT
 from tests.test_cli import call, refused, self_contained
 
 DEC = ("--method", "dec", "--set", "widths=[16]", "--set", "code=4", "--set", "pretrain_epochs=6", "--set", "epochs=3")
@@ -99,6 +103,18 @@ def test_warnings_of_a_fit_are_said_in_a_line(tmp_path):
     code, text = call("cluster", tmp_path / "equal.npy", "--k", 3, "--out", tmp_path / "run")
     assert code == 0 and "pyfast-mmcl: note: Number of distinct clusters (1)" in text and ".py" not in text
     assert summary(tmp_path / "run")["silhouette"] is None
+
+
+def test_two_processes_train_one_network(tmp_path, rows):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pyfast_mmcl.cli"]
+    job = [*map(str, DEC), "--device", "cpu", "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *launch, "cluster", str(rows), *job]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Saved in") == 1
+    assert_same_partition(np.load(tmp_path / "run" / "labels.npy"), classes(rows))
+    assert load_estimator(tmp_path / "run" / "model").training.accelerator is None
 
 
 def test_views_of_an_archive_are_clustered_together(tmp_path, rows):

@@ -60,7 +60,7 @@ def montage_table(images: np.ndarray, rows: np.ndarray, names: Sequence[str], si
     for sheet, used, name, size in zip(images, rows, names, sizes, strict=True):
         shown = sheet[used >= 0]
         numbers = ", ".join(map(str, used[used >= 0].tolist()))
-        lines.append((name, f"{size:,}", Markup(_picture(shown, f"Rows {numbers} of {name}"))))
+        lines.append((name, f"{size:,}", Markup(_picture(shown, f"Rows {numbers} of cluster {name}"))))
     return table(("cluster", "rows", "nearest its centre"), lines, left=(2,))
 
 

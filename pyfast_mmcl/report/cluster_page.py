@@ -27,7 +27,7 @@ def cluster_page(record: Mapping[str, Any], summary: Mapping[str, Any], folder: 
         html.cards(_cards(summary)),
         html.section("Clusters", *_clusters(summary, sizes)),
         *_confusion(summary),
-        *_montage(folder, sizes),
+        *_montage(folder, sizes, summary),
         *_projection(folder, options, summary),
         *_losses(summary),
         html.section("Options and results", _options(options, summary)),
@@ -53,14 +53,20 @@ def _clusters(summary: Mapping[str, Any], sizes: np.ndarray) -> list[str]:
     drawing = html.figure(plots.cluster_sizes(sizes), "sizes", caption)
     order = np.argsort(-sizes, kind="stable")[:MOST_CLUSTERS]
     each = summary.get("silhouettes") or [None] * len(sizes)
+    names = _names(summary, len(sizes))
     rows = [
-        (int(k), f"{sizes[k]:,}", f"{100 * sizes[k] / sizes.sum():.1f}", "–" if each[k] is None else f"{each[k]:.3f}")
+        (names[k], f"{sizes[k]:,}", f"{100 * sizes[k] / sizes.sum():.1f}", "–" if each[k] is None else f"{each[k]:.3f}")
         for k in order
     ]
     more = f" (the {len(rows)} largest)" if len(rows) < len(sizes) else ""
     each_cluster = html.table(("cluster", "rows", "%", "silhouette"), rows, caption=f"Clusters by size{more}")
     said = [html.paragraph(words[0].upper() + words[1:] + ".")] if words else []
     return [*said, html.row(drawing, each_cluster)]
+
+
+def _names(summary: Mapping[str, Any], K: int) -> list[str]:
+    """What the clusters are called: their numbers, and names where the method gives some."""
+    return [f"{k}: {name}" if name else str(k) for k, name in enumerate(summary.get("names") or [""] * K)]
 
 
 def _confusion(summary: Mapping[str, Any]) -> list[str]:
@@ -77,13 +83,13 @@ def _confusion(summary: Mapping[str, Any]) -> list[str]:
     return [html.section("Classes and clusters", html.paragraph(words), cluster_blocks.confusion_map(confusion))]
 
 
-def _montage(folder: Path, sizes: np.ndarray) -> list[str]:
+def _montage(folder: Path, sizes: np.ndarray, summary: Mapping[str, Any]) -> list[str]:
     if not (folder / MONTAGE).exists():
         return []
     images, rows = _load(folder / MONTAGE), _load(folder / MONTAGE_ROWS)
     labels = _load(folder / "labels.npy")
     clusters = [int(labels[row[0]]) for row in rows]
-    names = [f"cluster {k}" for k in clusters]
+    names = [_names(summary, len(sizes))[k] for k in clusters]
     words = "Of each cluster the images nearest its centre, or most certain to belong to it where there is no centre."
     if len(clusters) < int((sizes > 0).sum()):
         words += f" The {len(clusters)} largest clusters are shown."

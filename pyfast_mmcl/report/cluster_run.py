@@ -113,6 +113,8 @@ def summarise(done: Clustered, rows: np.ndarray, points: np.ndarray, truth: np.n
             summary[name.rstrip("_")] = getattr(done.model, name)
     if isinstance(done.model, DeepEstimator):
         summary["history"] = done.model.history_
+    if hasattr(done.model, "cluster_names"):
+        summary["names"] = [", ".join(words) for words in done.model.cluster_names()]
     if truth is not None:
         pair = truth, done.labels
         summary["scores"] = {"ACC": clustering_accuracy(*pair), "NMI": nmi(*pair), "ARI": ari(*pair)}

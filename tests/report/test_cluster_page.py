@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pyfast_mmcl._errors import CheckpointError
-from pyfast_mmcl.clustering.pseudo_label.dec import DEC
+from pyfast_mmcl.clustering import DEC, KMeans
 from pyfast_mmcl.report import colours, pages, runs
 from pyfast_mmcl.report.cluster_run import Clustered, write
 from tests.check import raises_sentence
@@ -72,6 +72,22 @@ def test_nothing_is_cut_off_or_fetched(page, width):
     more = json.loads(read_off(page, MORE, width))
     assert more["title"] == "Clustering: dec, K = 10" and more["rows"] == 10 and more["dots"] >= 600
     assert more["images"] and all(done and pixels >= 8 and named for done, pixels, named in more["images"])
+
+
+class Named(KMeans):
+    """Clusters with names, as methods have them that know texts."""
+
+    def cluster_names(self):
+        return [["cat", "<i>lion</i>"], [], ["house"]][: self.n_clusters_]
+
+
+def test_clusters_are_called_by_their_names(tmp_path):
+    X = digits()[0][:60]
+    model = Named(3, random_state=0).fit(X)
+    write(tmp_path, Clustered(model, X, model.labels_, None, 1.0), tiles=X.reshape(-1, 1, 8, 8).__getitem__)
+    runs.write_record(tmp_path, "cluster", {"data": "x", "method": "tac", "k": 3})
+    text = pages.build(tmp_path).read_text()
+    assert text.count("0: cat, &lt;i&gt;lion&lt;/i&gt;") >= 2 and "2: house" in text and "1: " not in text
 
 
 def test_damaged_results_are_named(page, tmp_path):
