@@ -37,8 +37,9 @@ HOW = (
     "ACC is the accuracy under the best one-to-one naming of clusters by classes, NMI the arithmetic one. Every "
     "library is given the same float32 rows and the number of classes. Seconds are those of one fit on one thread of a "
     "machine that does other work too, CPU seconds its share; peak memory is what a fit adds to it. ClustPy's methods "
-    "have the network, epochs and batches of ours and their own losses, optimisers and rates. Epochs are few, so that "
-    "a fit takes about a minute at most: see the settings."
+    "have the network, epochs and batches of ours and their own losses, optimisers and rates; our dec renews its "
+    "targets once an epoch and goes on to the last one, since ClustPy's does. Epochs are few, so that a fit takes "
+    "about a minute at most: see the settings."
 )
 COLUMNS = (
     Column("acc", "ACC", "%"),

@@ -36,11 +36,25 @@ class Show:
         return f"clusters-{self.data}"
 
 
+_SCAN = {"epochs": 30, "self_label_epochs": 10}
+
 DIGITS = Show(
     "digits",
     "digits, clusters",
     "scikit-learn's 1,797 handwritten digits of 8 × 8 pixels, 10 classes.",
-    (*KMEANS, *PEERS, "vade, Gaussian", "imsat", "rim", "spectral_net", "party", "jule", "scan, vectors", *SHALLOW),
+    (
+        *KMEANS,
+        *PEERS,
+        "vade, Gaussian",
+        "imsat",
+        "rim",
+        "spectral_net",
+        "jule",
+        "cluster_gan",
+        "scan, vectors",
+        "balanced_kmeans",
+        *SHALLOW,
+    ),
     Budget(
         20,
         20,
@@ -48,7 +62,8 @@ DIGITS = Show(
             "imsat": {"epochs": 30},
             "rim": {"epochs": 50},
             "spectral_net": {"epochs": 60, "batch_size": 512},
-            "scan": {"epochs": 30, "self_label_epochs": 10},
+            "scan": _SCAN,
+            "cluster_gan": {"epochs": 60},
         },
     ),
 )
@@ -56,7 +71,7 @@ MNIST = Show(
     "mnist",
     "MNIST-10k, clusters",
     "The 10,000 test digits of MNIST, 28 × 28 pixels, 10 classes.",
-    (*KMEANS, *PEERS, "imsat", "rim", "spectral_net", "jule", "cluster_gan", "iic", "cc", *SHALLOW),
+    (*KMEANS, *PEERS, "imsat", "rim", "spectral_net", "jule", "cluster_gan", "iic", "cc", "balanced_kmeans", *SHALLOW),
     Budget(
         8,
         8,
@@ -66,6 +81,7 @@ MNIST = Show(
             "spectral_net": {"epochs": 15},
             "iic": {"epochs": 8},
             "cc": {"epochs": 8},
+            "cluster_gan": {"epochs": 20},
         },
     ),
 )
@@ -75,8 +91,9 @@ HAR = Show(
     "2,380 windows of four phone and watch sensors (12 channels × 64 steps, every channel with variance 1), 5 "
     "activities.",
     (*KMEANS, "dec", "dec, ClustPy", "idec", "idec, ClustPy", "abdc", "den", "vade, Gaussian", "imsat", "rim",
-     "spectral_net", "jule", *SHALLOW),
-    Budget(10, 10, {"imsat": {"epochs": 15}, "rim": {"epochs": 50}, "spectral_net": {"epochs": 30, "batch_size": 512}}),
+     "spectral_net", "jule", "scan, vectors", *SHALLOW),
+    Budget(10, 10, {"imsat": {"epochs": 15}, "rim": {"epochs": 50}, "spectral_net": {"epochs": 30, "batch_size": 512},
+                    "scan": _SCAN}),
 )  # fmt: skip
 OMNIGLOT = Show(
     "omniglot",
@@ -135,9 +152,9 @@ EMOJI = Show(
     _PIXELS,
     _PICTURES,
 )
-_VIEWS = (*KMEANS, "dec", "dec, ClustPy", "idec", "imsat", "rim", "jule", *SHALLOW)
+_VIEWS = (*KMEANS, "dec", "dec, ClustPy", "idec", "imsat", "rim", "jule", "scan, vectors", *SHALLOW)
 _JOINED = "All views joined, each shifted to mean 0 and divided by the root of its total variance."
-_TABLES = Budget(15, 15, {"imsat": {"epochs": 20}, "rim": {"epochs": 50}})
+_TABLES = Budget(15, 15, {"imsat": {"epochs": 20}, "rim": {"epochs": 50}, "scan": _SCAN})
 HANDWRITTEN = Show(
     "handwritten",
     "handwritten digits in six views, clusters",
@@ -150,7 +167,7 @@ SCENE15 = Show(
     "Scene-15 in three views, clusters",
     f"4,485 scenes by three sets of features (119 in all), 15 classes. {_JOINED}",
     _VIEWS,
-    Budget(8, 8, {"imsat": {"epochs": 10}, "rim": {"epochs": 30}}),
+    Budget(8, 8, {"imsat": {"epochs": 10}, "rim": {"epochs": 30}, "scan": _SCAN}),
 )
 LANDUSE21 = Show(
     "landuse21",
@@ -164,7 +181,7 @@ MSRCV1 = Show(
     "MSRCV1 in six views, clusters",
     f"210 pictures by six sets of features (2,428 in all), 7 classes. {_JOINED}",
     _VIEWS,
-    Budget(40, 40, {"imsat": {"epochs": 60, "batch_size": 64}, "rim": {"epochs": 100}}),
+    Budget(40, 40, {"imsat": {"epochs": 60, "batch_size": 64}, "rim": {"epochs": 100}, "scan": _SCAN}),
 )
 _TEXT_LINES = (*_VIEWS[:3], "kmeans, spherical", *_VIEWS[3:])
 _TEXT = f"Rows of every view are divided by their norms first. {_JOINED}"
@@ -173,14 +190,14 @@ BBCSPORT = Show(
     "BBCSport in two views, clusters",
     f"544 news texts cut in two (6,386 words in all), 5 kinds of sport. {_TEXT}",
     _TEXT_LINES,
-    Budget(10, 10, {"imsat": {"epochs": 20, "batch_size": 128}, "rim": {"epochs": 50}}),
+    Budget(10, 10, {"imsat": {"epochs": 20, "batch_size": 128}, "rim": {"epochs": 50}, "scan": _SCAN}),
 )
 THREE_SOURCES = Show(
     "3sources",
     "3-sources in three views, clusters",
     f"169 stories told by three newspapers (10,259 words in all), 6 topics. {_TEXT}",
     _TEXT_LINES,
-    Budget(20, 20, {"imsat": {"epochs": 30, "batch_size": 64}, "rim": {"epochs": 50}}),
+    Budget(20, 20, {"imsat": {"epochs": 30, "batch_size": 64}, "rim": {"epochs": 50}, "scan": _SCAN}),
 )
 SHOWS = (DIGITS, MNIST, HAR, HANDWRITTEN, SCENE15, LANDUSE21, MSRCV1, BBCSPORT, THREE_SOURCES, OMNIGLOT, CIFAR10, PACS,
          EMOJI)  # fmt: skip
