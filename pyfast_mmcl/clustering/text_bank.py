@@ -97,7 +97,7 @@ class TextBank:
                     raise InputError(f"{path} is no text bank; write one with TextBank.save.")
                 names = file.get_tensor("names").numpy().tobytes().decode()
                 return cls(file.get_tensor("embeddings"), names.split("\n"), key=about.get("key", ""))
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, UnicodeDecodeError) as error:
             raise InputError(f"{path} cannot be read as a text bank ({error}); delete it and make it anew.") from error
 
 

@@ -45,6 +45,12 @@ def test_text_helps_where_images_alone_mislead(training_free):
         assert len(found) == 2 and all(noun.startswith(name) for noun in found)
 
 
+def test_products_in_bfloat16_find_the_classes_too():
+    X, y, bank = images_and_nouns()
+    model = TAC(4, text_bank=bank, **QUICK, training=Training(precision="bf16")).fit(X)
+    assert clustering_accuracy(y, model.labels_) > 0.95
+
+
 def test_training_free_is_kmeans_of_images_beside_their_texts():
     X, _, bank = images_and_nouns()
     model = TAC(4, text_bank=bank, training_free=True, **QUICK).fit(X)
