@@ -1,13 +1,17 @@
 """Clustering estimators in scikit-learn's manner: one folder per prior of the survey, one file per method.
 
 Every registered estimator is found here by the name of its class: ``from pyfast_mmcl.clustering import KMeans, DEC``;
-``save_estimator`` and ``load_estimator`` keep what they learnt.
+``save_estimator`` and ``load_estimator`` keep what they learnt. Neighbours of all rows among themselves and their graph
+come from ``neighbors_of``, ``knn_graph`` and their kin (``clustering.neighbors``).
 """
 
 from importlib import import_module
 from typing import Any
 
-_HOME = {"Training": "deep", "load_estimator": "saving", "save_estimator": "saving"}
+_HOME = {
+    **{"Training": "deep", "load_estimator": "saving", "save_estimator": "saving"},
+    **dict.fromkeys(("knn_graph", "mutual_neighbors", "nearest_rows", "neighbors_of", "shared_neighbors"), "neighbors"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,14 @@ def test_every_estimator_is_found_by_name():
     assert Training(threads=2).threads == 2 and "Training" in dir(clustering)
 
 
+def test_neighbours_are_found_by_name():
+    from pyfast_mmcl.clustering import knn_graph, neighbors, neighbors_of
+
+    assert neighbors_of is neighbors.neighbors_of and knn_graph is neighbors.knn_graph
+    assert {"nearest_rows", "mutual_neighbors", "shared_neighbors"} <= set(dir(clustering))
+    assert clustering.nearest_rows is neighbors.nearest_rows
+
+
 def test_no_two_estimators_share_a_name():
     names = [entry.target.__name__ for entry in estimators().values()]
     assert len(set(names)) == len(names)
