@@ -90,7 +90,7 @@ class ClusterGAN(DeepEstimator):
     n_init : int, default 20
         Runs of that k-means.
     epochs : int, default 200; batch_size : int, default 64; lr : float, default 1e-4 (Adam with betas 0.5 and 0.9)
-        Small sets need more epochs: the paper's MNIST sees 900 steps in each.
+        Small sets need more epochs or a larger rate: the paper's MNIST sees 900 steps in each epoch.
     random_state : None, int, numpy Generator or RandomState
     training : Training, default Training()
 
