@@ -48,6 +48,7 @@ QUICK: dict[str, dict] = {
     "abdc": {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4, "batch_size": 32, "n_init": 2},
     "den": {"widths": (16,), "pretrain_epochs": 8, "epochs": 4, "batch_size": 32, "n_init": 2, "neighbors": 5},
     "jule": {"widths": (32,), "code": 16, "epochs": 1, "batch_size": 32, "neighbors": 10, "lr": 1e-3},
+    "party": {"widths": (16,), "code": 4, "epochs": 4, "batch_size": 32, "n_init": 2, "candidates": 5},
     "spectral_net": {"widths": (32,), "epochs": 15, "batch_size": 64, "n_init": 2, "neighbors": 5, "lr": 0.01},
     "iic": {"backbone": tiny_encoder, "augment": SHADES, "epochs": 8, "batch_size": 16, "lr": 0.01},
     "cc": {"backbone": tiny_encoder, "augment": SHADES, "projection": 8, "epochs": 12, "batch_size": 32, "lr": 0.005},
