@@ -25,10 +25,10 @@ MOST = 64  # clusters tried at most, unless the caller asks for more
 _PAIRS = 1024  # rows whose distances to each other silhouettes are read off
 _REFERENCES = 10  # uniform sets of the gap statistic
 _GAP_SAMPLE = 1024  # rows of the sample the gap statistic uses: it clusters eleven sets for every K
-_RUNS = 2  # runs of k-means for every K, of which the better counts
-_ITERATIONS = 25
-_STEP = 1.4  # ratio of successive K beyond the first few on the coarse grid
-_FIRST = 8  # every K up to here is tried
+_RUNS = 4  # runs of k-means for every K, of which the best counts
+_ITERATIONS = 50
+_STEP = 1.25  # ratio of successive K beyond the first few on the coarse grid
+_FIRST = 12  # every K up to here is tried
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def check_how_many(n_clusters: Any) -> None:
 
 
 class _Kmeans:
-    """K-means on ``rows`` for one K after the other, up to ``limit``: the better of a few runs.
+    """K-means on ``rows`` for one K after the other, up to ``limit``: the best of a few runs.
 
     The first K of the centres that k-means++ draws one by one are a start for K clusters: they are drawn once for
     many K, and again, twice as many, where these do not suffice.
