@@ -86,7 +86,7 @@ def spoilt(row):
         (BYTES[:0], {"images": True}, "empty"),
         (np.zeros((5, 3)), {"images": True}, "images"),
         (csr_array(np.eye(3)), {"images": True}, "sparse"),
-        (BYTES.astype(complex), {"images": True}, "numbers"),
+        (BYTES.astype(complex), {"images": True}, "complex"),
         (csr_array(np.diag([1.0, np.inf, 1.0])), {}, "row 1"),
         (csr_array((0, 3)), {}, "empty"),
         (csr_array(np.eye(3) * 1j), {}, "real numbers"),
