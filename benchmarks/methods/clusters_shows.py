@@ -49,6 +49,7 @@ DIGITS = Show(
         "imsat",
         "rim",
         "spectral_net",
+        "party",
         "jule",
         "cluster_gan",
         "scan, vectors",
@@ -62,6 +63,7 @@ DIGITS = Show(
             "imsat": {"epochs": 30},
             "rim": {"epochs": 50},
             "spectral_net": {"epochs": 60, "batch_size": 512},
+            "party": {"epochs": 30},
             "scan": _SCAN,
             "cluster_gan": {"epochs": 60},
         },
@@ -152,9 +154,10 @@ EMOJI = Show(
     _PIXELS,
     _PICTURES,
 )
-_VIEWS = (*KMEANS, "dec", "dec, ClustPy", "idec", "imsat", "rim", "jule", "scan, vectors", *SHALLOW)
+_VIEWS = (*KMEANS, "dec", "dec, ClustPy", "idec", "imsat", "rim", "party", "jule", "scan, vectors", "balanced_kmeans",
+          *SHALLOW)  # fmt: skip
 _JOINED = "All views joined, each shifted to mean 0 and divided by the root of its total variance."
-_TABLES = Budget(15, 15, {"imsat": {"epochs": 20}, "rim": {"epochs": 50}, "scan": _SCAN})
+_TABLES = Budget(15, 15, {"imsat": {"epochs": 20}, "rim": {"epochs": 50}, "party": {"epochs": 20}, "scan": _SCAN})
 HANDWRITTEN = Show(
     "handwritten",
     "handwritten digits in six views, clusters",
