@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import families, goals, records
+from benchmarks import families, goals, kmeans_table, records
 from benchmarks.cells import markdown
 from benchmarks.families import Family
 from benchmarks.machine import ROOT
@@ -44,6 +44,7 @@ def figures(results: Path) -> str:
 def machine_section(folder: Path) -> str:
     """What one machine measured, family by family."""
     parts = [family_section(folder, families.load(name)) for name in families.NAMES]
+    parts.append(kmeans_table.section(folder))
     return "\n".join(part for part in parts if part)
 
 

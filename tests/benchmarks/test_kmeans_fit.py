@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import kmeans_fit
+from benchmarks import kmeans_fit, kmeans_table
 
 
 def test_inertia_is_the_definition():
@@ -33,3 +33,33 @@ def test_rows_of_other_data_are_kept(tmp_path):
     lines = path.read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["data", "groups", "heap"]
     assert not list(path.parent.glob("*.partial"))
+
+
+def test_the_table_holds_every_fit_beside_ours(tmp_path):
+    assert kmeans_table.section(tmp_path) == ""
+    about = {
+        "N": 1000,
+        "D": 8,
+        "K": 10,
+        "machine": "a CPU",
+        "threads": 2,
+        "commit": "abc",
+        "date": "2026-01-01T00:00:00Z",
+    }
+    rows = [
+        {
+            "data": data,
+            "contestant": name,
+            "seconds": seconds,
+            "inertia": 5.0,
+            "iterations": 3,
+            "versions": name,
+            **about,
+        }
+        for data, name, seconds in (("heap", "faiss", 6.0), ("heap", "pyfast", 4.0), ("groups", "faiss", 1.0))
+    ]
+    kmeans_fit.keep(tmp_path / "kmeans_fit" / "rows.csv", rows)
+    text = kmeans_table.section(tmp_path)
+    assert "| heap | faiss | 3 | 6.0 | 5 | 1.50 |" in text
+    assert "| heap | pyfast | 3 | 4.0 | 5 | – |" in text
+    assert "| groups | faiss | 3 | 1.0 | 5 | – |" in text
