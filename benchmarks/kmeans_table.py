@@ -9,10 +9,10 @@ from benchmarks.cells import markdown
 
 HEAD = ("rows", "library", "iterations", "seconds", "inertia", "its seconds / ours")
 ABOUT = (
-    "One timed fit each. faiss runs its 25 iterations on all rows, on the BLAS it is fastest with; ours runs the fewest "
-    "iterations that reach the inertia faiss ends with, a number known from a fit before the timed one; scikit-learn runs "
-    'as many as faiss from its own k-means++. "heap": standard normal rows without structure; "groups": 3,000 overlapping '
-    "ones.\n"
+    "One timed fit each. faiss runs its 25 iterations on all rows, on the BLAS it is fastest with; ours runs the "
+    "fewest iterations that reach the inertia faiss ends with, a number known from a fit before the timed one; "
+    "scikit-learn runs as many as faiss from its own k-means++. "
+    '"heap": standard normal rows without structure; "groups": 3,000 overlapping ones.\n'
 )
 
 
