@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -229,8 +229,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     def _identity(self, samples: Samples) -> dict[str, Any]:
         """What a checkpoint must agree with: parameters and a hash of some rows."""
         own = {name: value for name, value in self.get_params(deep=False).items() if name != "training"}
-        plain = {name: value if _is_plain(value) else type(value).__name__ for name, value in own.items()}
-        plain.pop("random_state")
+        plain = {name: _told(value) for name, value in own.items() if name != "random_state"}
         return {"estimator": type(self).__name__, "parameters": plain, "rows": samples.fingerprint()}
 
     def _warn_empty(self, found: int, K: int) -> None:
@@ -241,6 +240,19 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+
+def _told(value: Any) -> Any:
+    """What a checkpoint says about a parameter: its value, the fields of a policy, or the name of a function."""
+    if _is_plain(value):
+        return value
+    if is_dataclass(value) and isinstance(getattr(value, "fingerprint", None), str):
+        return f"{type(value).__name__} {value.fingerprint}"  # type: ignore[union-attr]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {type(value).__name__: {field.name: _told(getattr(value, field.name)) for field in fields(value)}}
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return type(value).__name__
 
 
 def _is_plain(value: Any) -> bool:

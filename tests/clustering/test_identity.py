@@ -1,0 +1,43 @@
+"""What a checkpoint of a deep estimator says about parameters that are no numbers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pyfast_mmcl._errors import CheckpointError
+from pyfast_mmcl.clustering.augment import Batched, Policy
+from pyfast_mmcl.clustering.augmentation.cc import CC
+from pyfast_mmcl.clustering.deep import Training, _told
+from pyfast_mmcl.clustering.text_bank import TextBank
+from tests.check import raises_sentence
+from tests.clustering.images import shaded, tiny_encoder
+
+
+def test_parameters_are_told_apart():
+    assert _told((1, "a", None)) == (1, "a", None)
+    assert _told(Policy()) != _told(Policy(flip=0.1)) and _told(Policy()) == _told(Policy())
+    assert _told(Batched(shaded)) == {"Batched": {"function": "tests.clustering.images.shaded"}}
+    assert _told(np.mean).startswith("numpy")
+    bank, other = (TextBank(np.eye(2) + offset, ("a", "b")) for offset in (0, 1))
+    assert _told(bank) == _told(TextBank(np.eye(2), ("a", "b"))) != _told(other)
+    for value in (Policy(), Batched(shaded), bank, np.mean, object()):
+        json.dumps(_told(value))
+
+
+def test_another_policy_does_not_resume(tmp_path):
+    X = np.random.default_rng(0).random((40, 1, 8, 8), dtype=np.float32)
+
+    def fit(policy, **training):
+        how = Training(checkpoint_dir=tmp_path, **training)
+        CC(2, backbone=tiny_encoder, augment=policy, epochs=1, batch_size=20, random_state=0, training=how).fit(X)
+
+    fit(Policy(flip=0.5))
+    fit(Policy(flip=0.5), resume=True)
+    with raises_sentence(CheckpointError, "another training"):
+        fit(Policy(flip=0.0), resume=True)
+
+
+@pytest.mark.parametrize("value", [Policy, Batched], ids=["Policy", "Batched"])
+def test_a_class_is_told_by_its_name(value):
+    assert _told(value) == f"pyfast_mmcl.clustering.augment.{value.__name__}"
