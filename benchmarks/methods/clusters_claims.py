@@ -158,8 +158,8 @@ SURVEY = (
         _PACS,
         line="cc",
         than="abdc",
-        why="Photographs, paintings, cartoons and sketches of the same things: crops of a picture share its style, and "
-        "style is what contrast finds first.",
+        why="By a point or so: photographs, paintings, cartoons and sketches show the same things, crops of a picture "
+        "share its style too, and style is what contrast finds first.",
         **_ACC,
     ),
     Claim(
