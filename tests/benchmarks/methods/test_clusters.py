@@ -62,6 +62,16 @@ def test_a_line_without_randomness_runs_for_the_first_seed_only(toy, tmp_path):
     assert [row.seed for row in results.read(tmp_path / "clusters-toy").rows if row.measure == "acc"] == [0]
 
 
+def test_what_has_not_been_run_is_said(toy, tmp_path):
+    clusters.settle(TOY, tmp_path)
+    assert not list(tmp_path.iterdir())
+    for names, said in ((("dec",), ("Not run here, for want of time: dec, ClustPy; refused.",)), (TOY.lines, ())):
+        rows = [Row(TOY.title, name, 0, "acc", 0.5) for name in names]
+        results.record(clusters.experiment(TOY), rows, threads=1, root=tmp_path)
+        clusters.settle(TOY, tmp_path)
+        assert results.read(tmp_path / "clusters-toy").experiment.notes == said
+
+
 def test_tables_name_what_exists():
     for show in SHOWS:
         assert set(show.lines) <= set(LINES) and len(set(show.lines)) == len(show.lines), show.data
