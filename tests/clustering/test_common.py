@@ -421,6 +421,17 @@ def test_soft_assignments(deep):
 
 
 @pytest.mark.parametrize("deep", DEEP)
+def test_batches_may_hold_fewer_rows_than_there_are_clusters(deep):
+    X = input_of(deep, blobs(N=43, K=6)[0])  # the last batch is short as well
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = make(deep, 6, batch_size=5, epochs=2).fit(X)
+    assert set(model.labels_) <= set(range(6))
+    assert all(np.isfinite(value) for epoch in model.history_ for value in epoch["terms"].values())
+    assert all(bool(torch.isfinite(weights).all()) for weights in model.network_.parameters())
+
+
+@pytest.mark.parametrize("deep", DEEP)
 def test_a_training_that_was_killed_goes_on_to_the_same_bits(deep, tmp_path, monkeypatch):
     X = input_of(deep, blobs(N=60)[0])
     whole = make(deep, 3).fit(X)
