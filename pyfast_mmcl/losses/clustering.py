@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyfast_mmcl.losses._precision import in_full_precision
 
+
+@in_full_precision
 def student_t(z: Tensor, centers: Tensor) -> Tensor:
     """Soft assignments q [N, K] by a Student t kernel with one degree of freedom.
 
@@ -35,6 +38,7 @@ def assignment_kl(p: Tensor, q: Tensor) -> Tensor:
     return (torch.xlogy(p, p) - p * q.clamp_min(tiny).log()).sum(1).mean()
 
 
+@in_full_precision
 def nearest_softmax(z: Tensor, centers: Tensor) -> Tensor:
     """Soft assignments [N, K] by equal round Gaussians of variance ½: ``softmax(−‖z[i] − c[j]‖²)``, the nearest first.
 

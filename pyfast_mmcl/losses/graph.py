@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyfast_mmcl.losses._precision import in_full_precision
 from pyfast_mmcl.ops.knn import knn
 
 
+@in_full_precision
 def neighbor_affinity(x: Tensor, k: int) -> Tensor:
     """Symmetric affinities W [B, B] of the rows x [B, D] among themselves: a Gaussian kernel on a k-nearest graph.
 
@@ -27,6 +29,7 @@ def neighbor_affinity(x: Tensor, k: int) -> Tensor:
     return (W + W.T) / 2
 
 
+@in_full_precision
 def graph_smoothness(y: Tensor, W: Tensor) -> Tensor:
     """``(W · ‖y[i] − y[j]‖²).sum() / B²`` for y [B, K] and symmetric W [B, B], without the B×B×K differences.
 

@@ -7,7 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from pyfast_mmcl.losses._precision import in_full_precision
 
+
+@in_full_precision
 def mixture_log_density(z: Tensor, log_weight: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """``log(weight[c] · N(z; mean[c], diag(exp(log_variance[c]))))`` [B, K].
 
@@ -27,6 +30,7 @@ def responsibilities(z: Tensor, log_weight: Tensor, mean: Tensor, log_variance: 
     return mixture_log_density(z, log_weight, mean, log_variance).softmax(1)
 
 
+@in_full_precision
 def mixture_divergence(
     gamma: Tensor, code_mean: Tensor, code_log_variance: Tensor, log_weight: Tensor, mean: Tensor, log_variance: Tensor
 ) -> Tensor:
