@@ -13,8 +13,10 @@ from pyfast_mmcl.clustering.init import initial_centers
 from pyfast_mmcl.clustering.inputs import read_rows
 from pyfast_mmcl.clustering.lloyd import Fit, block_step, lloyd, mean_update
 from pyfast_mmcl.clustering.samples import Samples
+from pyfast_mmcl.train.terms import NonFiniteError
 
 _SEEDS = 2**62
+DIVERGED = "training diverged: the network's answers are not finite; lower the learning rate or rescale the rows."
 
 
 def kmeans_of(codes: Tensor, K: int, *, n_init: int = 20, spherical: bool = False, max_iter: int = 300) -> Fit:
@@ -43,5 +45,10 @@ def kmeans_of(codes: Tensor, K: int, *, n_init: int = 20, spherical: bool = Fals
 
 
 def rows_of(samples: Samples, encode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """All rows [N, …] of ``samples``, or their codes."""
-    return torch.cat([x if encode is None else encode(x) for _, x in samples.blocks()])
+    """All rows [N, …] of ``samples``, or their codes. Raises NonFiniteError for codes that are not finite."""
+    if encode is None:
+        return torch.cat([x for _, x in samples.blocks()])
+    codes = torch.cat([encode(x) for _, x in samples.blocks()])
+    if not bool(torch.isfinite(codes).all()):
+        raise NonFiniteError(DIVERGED)
+    return codes

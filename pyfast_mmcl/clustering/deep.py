@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.clustering.base import Estimator, check_n_clusters, generator, number_in, whole_number
+from pyfast_mmcl.clustering.codes import DIVERGED
 from pyfast_mmcl.clustering.samples import IMAGE_DIMS, Samples, read_samples
 from pyfast_mmcl.train.engine import Engine
 from pyfast_mmcl.train.isolate import choose_device, isolated, seed_torch
 from pyfast_mmcl.train.phases import Phase
+from pyfast_mmcl.train.terms import NonFiniteError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -126,7 +128,10 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         )
         engine.run(self._phases(network, samples, K), resume=how.resume)
         self.network_, self.history_ = network.eval(), engine.history
-        found = self._collect(samples, self._assign).argmax(1)
+        soft = self._collect(samples, self._assign)
+        if not bool(torch.isfinite(soft).all()):
+            raise NonFiniteError(DIVERGED)
+        found = soft.argmax(1)
         self.labels_ = samples.give(found)
         self._keep(samples)
         self._warn_empty(len(found.unique()), K)
@@ -161,19 +166,26 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         self,
         *,
         counts: Sequence[str] = (),
+        batches: Sequence[str] = (),
         epochs: Sequence[str] = (),
         widths: Sequence[str] = (),
         above_zero: Sequence[str] = (),
         from_zero: Sequence[str] = (),
     ) -> None:
-        """Raise InputError for a parameter that is not what its list says: whole from 1, whole from 0, a sequence of
-        whole numbers from 1, a number above 0, a number from 0."""
+        """Raise InputError for a parameter that is not what its list says: whole from 1, whole from 2 (rows that batch
+        normalisation takes statistics of), whole from 0, a sequence of whole numbers from 1, a number above 0, a number
+        from 0."""
         for name in counts:
             whole_number(getattr(self, name), name)
+        for name in batches:
+            whole_number(getattr(self, name), name, least=2)
         for name in epochs:
             whole_number(getattr(self, name), name, least=0)
         for name in widths:
-            for width in getattr(self, name):
+            found = getattr(self, name)
+            if isinstance(found, str) or not isinstance(found, Sequence | np.ndarray):
+                raise InputError(f"{name} must be a sequence of whole numbers such as (500, 500), got {found!r}.")
+            for width in found:
                 whole_number(width, name)
         for name in above_zero:
             number_in(getattr(self, name), name, above=True)
@@ -184,6 +196,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         how = Training() if self.training is None else self.training
         if not isinstance(how, Training):
             raise InputError(f"training must be a Training or None, got {how!r}; pass Training(device=…, …).")
+        if how.threads is not None:
+            whole_number(how.threads, "threads")
         return how
 
     def _samples(self, X: Any, *, reset: bool) -> Samples:

@@ -140,7 +140,8 @@ class IMSAT(DeepEstimator):
 
     def _check(self) -> None:
         self._demand(
-            counts=("neighbors", "iterations", "batch_size"),
+            counts=("neighbors", "iterations"),
+            batches=("batch_size",),
             epochs=("epochs",),
             widths=("widths",),
             above_zero=("xi", "lr"),

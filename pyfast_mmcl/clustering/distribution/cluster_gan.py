@@ -181,7 +181,8 @@ class ClusterGAN(DeepEstimator):
         if self.assignment not in _ASSIGNMENTS:
             raise unknown_name("assignment", self.assignment, _ASSIGNMENTS)
         self._demand(
-            counts=("latent", "critic_steps", "filters", "n_init", "batch_size"),
+            counts=("latent", "critic_steps", "filters", "n_init"),
+            batches=("batch_size",),
             epochs=("epochs",),
             widths=("widths",),
             above_zero=("lr",),

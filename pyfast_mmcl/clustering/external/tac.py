@@ -227,9 +227,8 @@ class TAC(DeepEstimator):
 
     def _check(self) -> None:
         self._demand(
-            counts=(
-                "rows_per_center", "nouns_per_center", "neighbors", "n_init", *self._given("width", "batch_size")
-            ),
+            counts=("rows_per_center", "nouns_per_center", "neighbors", "n_init", *self._given("width")),
+            batches=self._given("batch_size"),
             epochs=self._given("epochs"),
             above_zero=("temperature", "lr", *self._given("contrast_temperature")),
             from_zero=("balance",),

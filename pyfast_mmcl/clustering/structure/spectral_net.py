@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyfast_mmcl.clustering.codes import kmeans_of, rows_of
+from pyfast_mmcl.clustering.codes import DIVERGED, kmeans_of, rows_of
 from pyfast_mmcl.clustering.deep import DeepEstimator, Training
 from pyfast_mmcl.clustering.neighbors import neighbors_of
 from pyfast_mmcl.clustering.samples import Samples
@@ -18,6 +18,7 @@ from pyfast_mmcl.models.autoencoder import mlp
 from pyfast_mmcl.train.optimizers import optimizer_factory
 from pyfast_mmcl.train.phases import Phase, Step, single
 from pyfast_mmcl.train.registry import estimator
+from pyfast_mmcl.train.terms import NonFiniteError
 
 # Added to the diagonal before the Cholesky factorisation, relative to its mean: outputs may be dependent at first.
 _RIDGE = 1e-6
@@ -50,7 +51,12 @@ class Network(nn.Module):
 
 
 def whitening_of(y: Tensor) -> Tensor:
-    """The matrix R [K, K] after which ``(y R)ᵀ (y R) = B · I``: the inverse of a Cholesky factor, in float64."""
+    """The matrix R [K, K] after which ``(y R)ᵀ (y R) = B · I``: the inverse of a Cholesky factor, in float64.
+
+    Raises NonFiniteError for outputs y [B, K] that are not finite.
+    """
+    if not bool(torch.isfinite(y).all()):
+        raise NonFiniteError(DIVERGED)
     wide = y.double()
     gram = wide.T @ wide / len(wide)
     identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
@@ -149,8 +155,10 @@ class SpectralNet(DeepEstimator):
             x = samples.take(step.rows)
             with torch.no_grad():
                 W = neighbor_affinity(network.siamese(x), self.neighbors)
-            y = network.layers(x)
-            return {"smoothness": graph_smoothness(y @ whitening_of(y), W)}
+            y = network.layers(x).float()
+            # What is left when directions are whitened are small differences, too small for bfloat16.
+            with torch.autocast(y.device.type, enabled=False):
+                return {"smoothness": graph_smoothness(y @ whitening_of(y), W)}
 
         def end() -> None:
             sample = torch.arange(N) if N <= 10 * self.batch_size else torch.randperm(N)[: 10 * self.batch_size]

@@ -1,0 +1,52 @@
+"""What all deep estimators refuse, and what they say when a training has diverged."""
+
+import pytest
+
+from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.clustering.deep import Training
+from pyfast_mmcl.train.terms import NonFiniteError
+from tests.check import raises_sentence
+from tests.clustering.test_common import DEEP, QUICK, blobs, input_of, make
+
+BATCH_NORM = [("imsat", "batch_size"), ("cluster_gan", "batch_size"), ("tac", "batch_size"),
+              ("scan", "self_label_batch_size")]  # fmt: skip
+# One step of a rate that no network survives: nothing is left to notice it but the answers.
+DIVERGING = {
+    "abdc": {"pretrain_epochs": 0},
+    "cc": {},
+    "dec": {"pretrain_epochs": 0},
+    "den": {"pretrain_epochs": 0},
+    "iic": {},
+    "imsat": {},
+    "party": {},
+    "scan": {"self_label_epochs": 0},
+    "spectral_net": {},
+    "tac": {},
+    "vade": {"pretrain_epochs": 0},
+}
+
+
+@pytest.mark.parametrize(("name", "parameter"), BATCH_NORM)
+def test_batches_of_one_row_have_no_statistics(name, parameter):
+    with raises_sentence(InputError, parameter, "at least 2", "1"):
+        make(name, 3, **{parameter: 1}).fit(blobs(N=20)[0])
+
+
+@pytest.mark.parametrize("name", [name for name in DEEP if "widths" in QUICK[name]])
+@pytest.mark.parametrize("widths", [5, "500"])
+def test_widths_are_a_sequence(name, widths):
+    with raises_sentence(InputError, "widths", "sequence", repr(widths)):
+        make(name, 3, widths=widths).fit(blobs(N=20)[0])
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5])
+def test_number_of_threads_is_checked(threads):
+    with raises_sentence(InputError, "threads", repr(threads)):
+        make("rim", 3, training=Training(threads=threads)).fit(blobs(N=20)[0])
+
+
+@pytest.mark.parametrize("name", DIVERGING)
+def test_answers_that_are_not_finite_are_an_error(name):
+    how = {"epochs": 1, "batch_size": 1000, "lr": 1e30, **DIVERGING[name]}
+    with raises_sentence(NonFiniteError, "diverged", "learning rate"):
+        make(name, 3, **how).fit(input_of(name, blobs()[0]))
