@@ -151,12 +151,12 @@ class VaDE(DeepEstimator):
             }
 
         how: dict[str, Any] = {"n_rows": len(samples), "batch_size": self.batch_size}
-        adam, decays = optimizer_factory("adam", self.lr), self.epochs // 10
+        adam = optimizer_factory("adam", self.lr)
         return [
             single("pretraining", network.autoencoder(), pretrain, optimizer_factory("adam", 1e-3),
                    epochs=self.pretrain_epochs, **how),
             single("clustering", network.parameters(), cluster, adam, epochs=self.epochs, start=start,
-                   schedule=lambda done: 0.9 ** int(done * decays + 1e-9), **how),
+                   schedule=lambda done: 0.9 ** int(done * self.epochs / 10 + 1e-9), **how),
         ]  # fmt: skip
 
     def _reconstruction(self, answer: Tensor, x: Tensor) -> Tensor:
@@ -168,7 +168,6 @@ class VaDE(DeepEstimator):
     def _check(self) -> None:
         if self.likelihood not in _LIKELIHOODS:
             raise unknown_name("likelihood", self.likelihood, _LIKELIHOODS)
-        whole_number(len(self.widths), "number of widths")
         self._demand(
             counts=("code", "batch_size"),
             epochs=("pretrain_epochs", "epochs"),
@@ -176,6 +175,7 @@ class VaDE(DeepEstimator):
             above_zero=("lr",),
             from_zero=("beta",),
         )
+        whole_number(len(self.widths), "number of widths")
 
     def _assign(self, network: Network, x: Tensor) -> Tensor:
         return responsibilities(self._codes(network, x), *network.mixture())

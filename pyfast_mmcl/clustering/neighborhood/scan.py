@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -210,7 +211,7 @@ class SCAN(DeepEstimator):
             if isinstance(network, ImageNetwork):
                 found = neighbors_of(rows_of(samples, network.project), self.neighbors, metric="cosine")
             else:
-                found = neighbors_of(samples, self.neighbors, metric=self.metric)
+                found = neighbors_of(self._compared(samples), self.neighbors, metric=self.metric)
             network.neighbors.copy_(found)
 
         def neighbor(rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -254,6 +255,12 @@ class SCAN(DeepEstimator):
         return single("self-labelling", learning, objective, _adam(self.lr), n_rows=len(samples),
                       epochs=self.self_label_epochs, batch_size=self.self_label_batch_size)  # fmt: skip
 
+    def _compared(self, samples: Samples) -> Samples:
+        """The rows whose neighbours are found: angles are those before the rows were shifted to mean 0."""
+        as_given = copy(samples)
+        as_given.scaling = samples.scaling if self.metric == "l2" else None
+        return as_given
+
     def _change(self, samples: Samples) -> View:
         """What the paper's strong augmentation is for these rows."""
         if not samples.is_image:
@@ -263,7 +270,8 @@ class SCAN(DeepEstimator):
 
     def _check(self) -> None:
         self._demand(
-            counts=("neighbors", "heads", "pretext_batch_size", "batch_size", "self_label_batch_size"),
+            counts=("neighbors", "heads", "pretext_batch_size", "batch_size"),
+            batches=("self_label_batch_size",),
             epochs=("pretext_epochs", "epochs", "self_label_epochs"),
             widths=("widths",),
             above_zero=("temperature", "pretext_lr", "lr"),

@@ -119,7 +119,7 @@ class DEC(DeepEstimator):
 
     def _phases(self, network: Network, samples: Samples, K: int) -> list[Phase]:
         how: dict[str, Any] = {"n_rows": len(samples), "batch_size": self.batch_size}
-        autoencoder, n_steps = network.autoencoder, -(-len(samples) // self.batch_size)
+        autoencoder = network.autoencoder
 
         def reconstruct(step: Step) -> dict[str, Tensor]:
             x = samples.take(step.rows)
@@ -147,11 +147,13 @@ class DEC(DeepEstimator):
         learning = [*autoencoder.encoder.parameters(), network.centers]
         if self.improved:
             learning += autoencoder.decoder.parameters()
+        pretraining = single("pretraining", autoencoder.parameters(), reconstruct, optimizer_factory("adam", 1e-3),
+                             epochs=self.pretrain_epochs, **how)  # fmt: skip
+        interval = self.update_interval or min(140, pretraining.n_batches)
         return [
-            single("pretraining", autoencoder.parameters(), reconstruct, optimizer_factory("adam", 1e-3),
-                   epochs=self.pretrain_epochs, **how),
+            pretraining,
             single("clustering", learning, cluster, self._optimizer(), epochs=self.epochs, start=start, watch=update,
-                   watch_every=self.update_interval or min(140, n_steps), **how),
+                   watch_every=interval, **how),
         ]  # fmt: skip
 
     def _check(self) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from pyfast_mmcl._errors import InputError, UnknownNameError
 from pyfast_mmcl.clustering.distribution.vade import VaDE
+from pyfast_mmcl.clustering.samples import read_samples
 from pyfast_mmcl.metrics.clustering import clustering_accuracy
 from tests.check import raises_sentence
 from tests.clustering.sets import digits
@@ -47,6 +48,14 @@ def test_a_smaller_weight_lets_codes_leave_the_prior():
     assert last[1]["divergence"] / 0.01 > last[0]["divergence"]
     assert last[1]["reconstruction"] < last[0]["reconstruction"]
     assert VaDE(3, beta=0, **small).fit(X[:300]).history_[-1]["terms"]["divergence"] == 0
+
+
+@pytest.mark.parametrize("epochs", [5, 15, 47])
+def test_the_learning_rate_falls_every_ten_epochs(epochs):
+    model, samples = VaDE(3, widths=(8,), epochs=epochs, batch_size=20), read_samples(X[:60], torch.device("cpu"))
+    clustering = model._phases(model._network(samples, 3), samples, 3)[1]
+    factors = [clustering.players[0].schedule(epoch / epochs) for epoch in range(epochs)]
+    assert factors == pytest.approx([0.9 ** (epoch // 10) for epoch in range(epochs)])
 
 
 def test_bad_parameters_are_named():

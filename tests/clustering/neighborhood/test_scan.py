@@ -63,6 +63,13 @@ def test_neighbours_are_mined_and_the_head_with_the_lowest_loss_is_kept():
     np.testing.assert_allclose(model.predict_proba(rows), log_p[:, model.network_.best].exp(), atol=1e-4)
 
 
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+def test_neighbours_are_those_of_the_rows_as_they_are(metric):
+    rows = 3 + np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)  # far from mean 0
+    model = SCAN(3, **{**SMALL, "epochs": 0, "self_label_epochs": 0}, neighbors=5, metric=metric, random_state=0)
+    np.testing.assert_array_equal(model.fit(rows).network_.neighbors, neighbors_of(rows, 5, metric=metric))
+
+
 def test_self_labels_leave_the_kept_head_where_it_is_and_make_rows_certain():
     short = {**SMALL, "epochs": 6, "threshold": 0.8}
     before = SCAN(10, **{**short, "self_label_epochs": 0}, random_state=0).fit(X[:600])

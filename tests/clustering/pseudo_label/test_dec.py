@@ -33,7 +33,7 @@ def test_targets_are_those_of_the_last_update():
 
 
 @pytest.mark.parametrize(
-    ("interval", "N", "steps"), [(None, 90, 6), (None, 16 * 300, 140), (5, 90, 5), (1000, 90, 1000)]
+    ("interval", "N", "steps"), [(None, 90, 6), (None, 33, 2), (None, 16 * 300, 140), (5, 90, 5), (1000, 90, 1000)]
 )
 def test_targets_are_renewed_at_least_every_epoch_of_a_small_set(interval, N, steps):
     model, samples = DEC(3, **SMALL, update_interval=interval), read_samples(rows(N), torch.device("cpu"))
