@@ -124,7 +124,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
             checkpoint_dir=how.checkpoint_dir,
             checkpoint_every=how.checkpoint_every,
             progress=how.progress,
-            identity=self._identity(samples),
+            # It reads every row, which only a checkpoint is worth.
+            identity=None if how.checkpoint_dir is None else self._identity(samples),
         )
         engine.run(self._phases(network, samples, K), resume=how.resume)
         self.network_, self.history_ = network.eval(), engine.history
@@ -241,7 +242,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
             return what(self.network_, torch.zeros(1, *self._shape, device=device))
 
     def _identity(self, samples: Samples) -> dict[str, Any]:
-        """What a checkpoint must agree with: parameters and a hash of some rows."""
+        """What a checkpoint must agree with: parameters and a hash of the rows."""
         own = {name: value for name, value in self.get_params(deep=False).items() if name != "training"}
         plain = {name: _told(value) for name, value in own.items() if name != "random_state"}
         return {"estimator": type(self).__name__, "parameters": plain, "rows": samples.fingerprint()}
@@ -258,7 +259,12 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
 
 def _told(value: Any) -> Any:
     """What a checkpoint says about a parameter: its value, the fields of a policy, or the name of a function."""
-    if _is_plain(value):
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        told = [_told(item) for item in value]
+        return tuple(told) if isinstance(value, tuple) else told
+    if value is None or isinstance(value, bool | int | float | str):
         return value
     if is_dataclass(value) and isinstance(getattr(value, "fingerprint", None), str):
         return f"{type(value).__name__} {value.fingerprint}"  # type: ignore[union-attr]
@@ -267,9 +273,3 @@ def _told(value: Any) -> Any:
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     return type(value).__name__
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_plain(item) for item in value)
-    return value is None or isinstance(value, bool | int | float | str)

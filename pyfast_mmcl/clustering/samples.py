@@ -74,10 +74,11 @@ class Samples:
         return torch.full(self.shape, low, dtype=torch.float64), 1 / (high - low) if high > low else 1.0
 
     def fingerprint(self) -> str:
-        """A hash of the shape and of some rows, by which a checkpoint knows its rows again."""
-        rows = torch.arange(0, len(self), max(1, len(self) // 64))
+        """A hash of the shape and of all rows in float32, by which a checkpoint knows its rows again."""
         digest = hashlib.sha256(repr((len(self), self.shape)).encode())
-        digest.update(self._pick(rows).float().cpu().contiguous().numpy().tobytes())
+        for start in range(0, len(self), _BLOCK_ROWS):
+            rows = torch.arange(start, min(start + _BLOCK_ROWS, len(self)))
+            digest.update(self._pick(rows).float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def _pick(self, rows: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """What all deep estimators refuse, and what they say when a training has diverged."""
 
+import numpy as np
 import pytest
 
-from pyfast_mmcl._errors import InputError
+from pyfast_mmcl._errors import CheckpointError, InputError
 from pyfast_mmcl.clustering.deep import Training
 from pyfast_mmcl.train.terms import NonFiniteError
 from tests.check import raises_sentence
@@ -50,3 +51,14 @@ def test_answers_that_are_not_finite_are_an_error(name):
     how = {"epochs": 1, "batch_size": 1000, "lr": 1e30, **DIVERGING[name]}
     with raises_sentence(NonFiniteError, "diverged", "learning rate"):
         make(name, 3, **how).fit(input_of(name, blobs()[0]))
+
+
+def test_numbers_of_numpy_are_numbers_to_a_checkpoint(tmp_path):
+    X = blobs(N=30)[0]
+
+    def epochs(n, **how):
+        return len(make("rim", 3, epochs=n, training=Training(checkpoint_dir=tmp_path, **how)).fit(X).history_)
+
+    assert epochs(np.int64(2)) == epochs(2, resume=True) == epochs(np.int32(2), resume=True) == 2
+    with raises_sentence(CheckpointError, "another training"):
+        epochs(np.int64(4), resume=True)

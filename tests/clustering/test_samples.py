@@ -72,6 +72,15 @@ def test_fingerprints_tell_rows_apart():
     assert one != read_samples(X + 1, CPU).fingerprint() and one != read_samples(X[:29], CPU).fingerprint()
 
 
+@pytest.mark.parametrize("row", [1, 700, 4999])
+def test_one_other_row_is_another_fingerprint(row):
+    X = np.ones((5000, 2))
+    other = X.copy()
+    other[row, 1] = 2
+    assert read_samples(X, CPU).fingerprint() != read_samples(other, CPU).fingerprint()
+    assert read_samples(csr_array(X), CPU).fingerprint() == read_samples(X, CPU).fingerprint()
+
+
 def spoilt(row):
     images = BYTES.astype(np.float32)
     images[row, 0, 1, 1] = np.nan
