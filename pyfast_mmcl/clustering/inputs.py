@@ -230,9 +230,10 @@ def _numbers(array: np.ndarray) -> np.ndarray:
 
 def _check_shape(shape: tuple[int, ...]) -> None:
     if len(shape) != 2:
+        images = "; methods that learn from images take X[:, None]" if len(shape) == 3 else ""
         raise InputError(
             f"X must be two-dimensional [rows, features], got shape {shape}. Reshape your data: X.reshape(-1, 1) for a "
-            "single feature, X.reshape(1, -1) for a single row, X.reshape(len(X), -1) for images."
+            f"single feature, X.reshape(1, -1) for a single row, X.reshape(len(X), -1) for images{images}."
         )
     if shape[1] == 0:
         raise InputError(f"X has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")

@@ -18,6 +18,7 @@ from pyfast_mmcl.clustering.inputs import read_rows
 
 _BLOCK_ROWS = 2048
 IMAGE_DIMS = 4
+_COLOURS = (1, 3, 4)  # channels of pictures: grey, colours, colours with opacity
 _SLACK = 1e-3  # rounding, beyond the range of images
 
 
@@ -111,10 +112,7 @@ def read_samples(X: Any, device: torch.device, *, images: bool = False) -> Sampl
         return Samples(_sparse(X), device, numpy=True, home=torch.device("cpu"))
     shape = tuple(getattr(X, "shape", ()))
     if images and (len(shape) != IMAGE_DIMS or issparse(X)):
-        raise InputError(
-            f"X must be images [rows, channels, height, width], got {'a sparse matrix' if issparse(X) else shape}; "
-            f"give a channel axis with X[:, None], and choose another estimator for vectors."
-        )
+        raise _no_images(X, shape)
     if len(shape) != IMAGE_DIMS:
         rows = read_rows(X)
         return Samples(rows.source, device, numpy=rows.from_numpy, home=rows.device)
@@ -123,9 +121,31 @@ def read_samples(X: Any, device: torch.device, *, images: bool = False) -> Sampl
     table = _as_images(X)
     _check_finite(table)
     if images:
+        _check_channels(shape)
         _check_range(table)
     table = table if images else table.flatten(1)
     return Samples(table, device, numpy=not isinstance(X, Tensor), home=table.device)
+
+
+def _no_images(X: Any, shape: tuple[int, ...]) -> InputError:
+    if isinstance(X, list | tuple):
+        got, remedy = f"a {type(X).__name__}", "stack images of one size with np.stack(X)"
+    elif len(shape) == IMAGE_DIMS - 1:
+        got, remedy = str(shape), "give a channel axis with X[:, None]"
+    else:
+        got, remedy = "a sparse matrix" if issparse(X) else str(shape), "choose another estimator for vectors"
+    return InputError(f"X must be images [rows, channels, height, width], got {got}; {remedy}.")
+
+
+def _check_channels(shape: tuple[int, ...]) -> None:
+    """Refuse channels at the end: nothing would fail, and rows of pixels would be taken for channels."""
+    _, C, H, W = shape
+    colours = W in _COLOURS and (W > 1 or C == H)
+    if colours and min(C, H) > max(_COLOURS):
+        raise InputError(
+            f"X must be images [rows, channels, height, width], got {shape}, whose channels seem to come last; move "
+            "them with X.transpose(0, 3, 1, 2) (of a tensor, X.permute(0, 3, 1, 2))."
+        )
 
 
 def _sparse(X: Any) -> csr_array:

@@ -97,6 +97,8 @@ class TextBank:
                     raise InputError(f"{path} is no text bank; write one with TextBank.save.")
                 names = file.get_tensor("names").numpy().tobytes().decode()
                 return cls(file.get_tensor("embeddings"), names.split("\n"), key=about.get("key", ""))
+        except FileNotFoundError as error:
+            raise InputError(f"{path} does not exist; write a text bank there with TextBank.save.") from error
         except (OSError, SafetensorError, UnicodeDecodeError) as error:
             raise InputError(f"{path} cannot be read as a text bank ({error}); delete it and make it anew.") from error
 
@@ -116,6 +118,11 @@ def read_bank(text_bank: Any, names: Sequence[str] | None, features: int) -> Tex
         text_bank = text_bank(features)
     if isinstance(text_bank, str | Path):
         text_bank = TextBank.load(text_bank)
+    if isinstance(text_bank, list | tuple) and any(isinstance(text, str) for text in text_bank):
+        raise InputError(
+            "text_bank: expected a bank or embeddings [M, d], got texts; embed them with the text tower of the images' "
+            "CLIP: embed_nouns(clip, texts)."
+        )
     if not isinstance(text_bank, TextBank):
         text_bank = TextBank(text_bank, names or ())
     width = text_bank.embeddings.shape[1]

@@ -123,8 +123,8 @@ def _load(model: nn.Module, file: Path, name: str) -> None:
         load_open_clip().factory.load_checkpoint(model, str(file), strict=True)
     except SafetensorError as error:
         raise InputError(f"{file} is no readable safetensors file ({error}); fetch it again.") from error
-    except (RuntimeError, KeyError) as error:
-        first = str(error).strip().splitlines()[-1].strip()
+    except (RuntimeError, KeyError, AssertionError) as error:  # it asserts widths before it compares shapes
+        first = (str(error).strip().splitlines() or [repr(error)])[-1].strip()
         raise InputError(
             f"{file} does not hold the weights of {name}: {first[:200]}; choose the model's own."
         ) from error

@@ -95,6 +95,12 @@ def spoilt(row):
         (BYTES[:0], {"images": True}, "empty"),
         (np.zeros((5, 3)), {"images": True}, "images"),
         (csr_array(np.eye(3)), {"images": True}, "sparse"),
+        (np.zeros((5, 8, 8)), {"images": True}, "X[:, None]"),
+        (list(BYTES), {"images": True}, "np.stack"),
+        (np.zeros((5, 9, 8)), {}, "X[:, None]"),
+        (np.zeros((2, 8, 9, 3)), {"images": True}, "transpose"),
+        (np.zeros((2, 6, 7, 4), dtype=np.uint8), {"images": True}, "transpose"),
+        (torch.zeros(2, 28, 28, 1), {"images": True}, "permute"),
         (BYTES.astype(complex), {"images": True}, "complex"),
         (csr_array(np.diag([1.0, np.inf, 1.0])), {}, "row 1"),
         (csr_array((0, 3)), {}, "empty"),
@@ -104,3 +110,12 @@ def spoilt(row):
 def test_bad_input_is_named(X, how, words):
     with raises_sentence(InputError, words):
         read_samples(X, CPU, **how)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 8, 3), (2, 1, 5, 1), (2, 12, 64, 1), (2, 100, 3, 3), (2, 4, 9, 4), (2, 8, 8, 5)]
+)
+def test_few_columns_alone_are_no_channels(shape):
+    samples = read_samples(np.zeros(shape), CPU, images=True)
+    assert samples.shape == shape[1:]
+    assert read_samples(np.zeros((2, 8, 9, 3)), CPU).shape == (216,)  # flattened, in whatever order

@@ -63,6 +63,7 @@ BAD = {
     "one name too few": (lambda: TextBank(X, NOUNS[:4]), ["5", "4"]),
     "lines": (lambda: TextBank(X, [*NOUNS[:4], "a\nb"]), ["one line"]),
     "none": (lambda: read_bank(None, None, 17), ["text_bank", "embed_nouns"]),
+    "texts": (lambda: read_bank(["cat", "dog"], None, 17), ["text_bank", "texts", "embed_nouns"]),
     "another width": (lambda: read_bank(X, NOUNS, 16), ["16", "17", "one CLIP"]),
 }
 
@@ -76,7 +77,7 @@ def test_bad_banks_are_named(kind):
 
 def test_bad_files_are_named(tmp_path):
     path = tmp_path / "bank.safetensors"
-    with raises_sentence(InputError, "cannot be read", "anew"):
+    with raises_sentence(InputError, "does not exist", "TextBank.save"):
         TextBank.load(path)
     TextBank(X).save(path)
     path.write_bytes(path.read_bytes()[:-8])

@@ -119,6 +119,10 @@ def test_foreign_damaged_and_missing_weights_are_sentences(named, weights, tmp_p
     save_file({**state, "visual.proj": torch.zeros(3, 3)}, foreign)
     with raises_sentence(InputError, "foreign.safetensors", "visual.proj"):
         load_clip(named, foreign)
+    # open_clip asserts that the positions of texts have its width, before torch compares any shape.
+    save_file({**state, "positional_embedding": torch.zeros(16, 48)}, foreign)
+    with raises_sentence(InputError, "foreign.safetensors", named):
+        load_clip(named, foreign)
     save_file({"a": torch.zeros(2)}, foreign)
     with raises_sentence(InputError, "foreign.safetensors"):
         load_clip(named, foreign)
