@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -250,8 +251,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     def _warn_empty(self, found: int, K: int) -> None:
         if found < K:
             warnings.warn(
-                f"Number of distinct clusters ({found}) found smaller than n_clusters ({K}). Possibly due to "
-                "duplicate points in X.",
+                f"Number of distinct clusters ({found}) found smaller than n_clusters ({K}): the others have lost their "
+                "rows, or X has few different ones; train for more epochs, try another random_state, or ask for fewer.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -259,8 +260,11 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
 
 def _told(value: Any) -> Any:
     """What a checkpoint says about a parameter: its value, the fields of a policy, or the name of a function."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
+    if isinstance(value, np.ndarray | Tensor):
+        array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
+        return f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, list | tuple):
         told = [_told(item) for item in value]
         return tuple(told) if isinstance(value, tuple) else told

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from pyfast_mmcl._errors import CheckpointError
 from pyfast_mmcl.clustering.augment import Batched, Policy
@@ -23,6 +24,14 @@ def test_parameters_are_told_apart():
     assert _told(bank) == _told(TextBank(np.eye(2), ("a", "b"))) != _told(other)
     for value in (Policy(), Batched(shaded), bank, np.mean, object()):
         json.dumps(_told(value))
+
+
+def test_arrays_are_told_by_a_hash_however_large_they_are():
+    large = np.random.default_rng(0).normal(size=(500, 64))
+    assert len(_told(large)) < 120 and _told(large) == _told(large.copy())
+    assert _told(large) == _told(torch.from_numpy(large)) != _told(large + 1)
+    assert _told(large) != _told(large.reshape(64, 500)) != _told(large.astype(np.float32))
+    assert _told(np.int64(3)) == 3
 
 
 def test_another_policy_does_not_resume(tmp_path):
