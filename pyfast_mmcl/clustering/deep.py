@@ -97,7 +97,21 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         """Set further fitted attributes."""
 
     def fit(self, X: Any, y: Any = None) -> Any:
-        """Cluster the rows of X; ``y`` is ignored."""
+        """Cluster the rows of X; ``y`` is ignored. A fit that fails or is stopped leaves the estimator as it was."""
+        before = dict(vars(self))
+        try:
+            for name in [name for name in before if name.endswith("_")]:
+                delattr(self, name)
+            found = self._train(X)
+        except BaseException:
+            # An old network with the new rows' scaling would give answers, and wrong ones.
+            self.__dict__ = before
+            raise
+        self._warn_empty(found, self.n_clusters_)
+        return self
+
+    def _train(self, X: Any) -> int:
+        """Learn from X and set what is fitted; how many clusters have rows."""
         how = self._training()
         samples = self._samples(X, reset=True)
         if how.resume and self.random_state is None:
@@ -136,8 +150,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         found = soft.argmax(1)
         self.labels_ = samples.give(found)
         self._keep(samples)
-        self._warn_empty(len(found.unique()), K)
-        return self
+        return len(found.unique())
 
     def predict(self, X: Any) -> Any:
         """Cluster of every row: int64 [N]."""

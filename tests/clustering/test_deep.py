@@ -53,6 +53,32 @@ def test_answers_that_are_not_finite_are_an_error(name):
         make(name, 3, **how).fit(input_of(name, blobs()[0]))
 
 
+@pytest.mark.parametrize("views", [False, True], ids=["table", "views"])
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(views):
+    def given(rows):
+        return {"a": rows[:, :3], "b": rows[:, 3:]} if views else rows
+
+    X, other = blobs()[0], 50 + 9 * blobs(N=60, seed=1)[0]
+    model, untouched = (make("rim", 3).fit(given(X)) for _ in range(2))
+    with raises_sentence(NonFiniteError, "diverged"):
+        model.set_params(lr=1e30).fit(given(other))
+    np.testing.assert_array_equal(model.predict_proba(given(X)), untouched.predict_proba(given(X)))
+    with raises_sentence(InputError, "n_clusters=3"):
+        model.fit(given(other[:2]))
+    np.testing.assert_array_equal(model.predict(given(X)), untouched.labels_)
+    fresh = make("rim", 3, lr=1e30)
+    with raises_sentence(NonFiniteError, "diverged"):
+        fresh.fit(given(X))
+    assert vars(fresh) == fresh.get_params()
+
+
+def test_a_refit_forgets_what_other_parameters_left():
+    X = blobs(N=30)[0]
+    model = make("cluster_gan", 3).fit(X)
+    assert hasattr(model, "cluster_centers_")
+    assert not hasattr(model.set_params(assignment="argmax").fit(X), "cluster_centers_")
+
+
 def test_numbers_of_numpy_are_numbers_to_a_checkpoint(tmp_path):
     X = blobs(N=30)[0]
 
