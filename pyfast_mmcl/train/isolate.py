@@ -43,6 +43,11 @@ def choose_device(device: torch.device | str | None) -> torch.device:
         raise InputError(f"device: expected a name such as 'cpu' or 'cuda:0', got {device!r}.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device: {device} was asked for, but torch sees no CUDA device here; use 'cpu'.")
+    try:
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"device: {device} was asked for, but torch cannot use it here ({why}); use 'cpu'.") from error
     if chosen.type == "cuda" and chosen.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return chosen

@@ -38,6 +38,15 @@ def test_devices():
     assert choose_device(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(InputError, match="'nowhere'"):
         choose_device("nowhere")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "mps", "xpu"])
+def test_devices_that_are_not_here_are_refused(name):
+    here = {"cuda:99": False, "mps": torch.backends.mps.is_available(), "xpu": torch.xpu.is_available()}
+    if here[name]:
+        pytest.skip(f"there is {name} here")
+    with pytest.raises(InputError, match=f"{name} was asked for"):
+        choose_device(name)
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA device"):
             choose_device("cuda:0")
