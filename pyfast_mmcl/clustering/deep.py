@@ -264,8 +264,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     def _warn_empty(self, found: int, K: int) -> None:
         if found < K:
             warnings.warn(
-                f"Number of distinct clusters ({found}) found smaller than n_clusters ({K}): the others have lost their "
-                "rows, or X has few different ones; train for more epochs, try another random_state, or ask for fewer.",
+                f"Number of distinct clusters ({found}) found smaller than n_clusters ({K}): the others have lost "
+                "their rows, or X has few different ones; train for more epochs, try another random_state, or ask for fewer.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
