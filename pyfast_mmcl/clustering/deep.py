@@ -265,7 +265,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         if found < K:
             warnings.warn(
                 f"Number of distinct clusters ({found}) found smaller than n_clusters ({K}): the others have lost "
-                "their rows, or X has few different ones; train for more epochs, try another random_state, or ask for fewer.",
+                "their rows, or X has few different ones; train for more epochs, try another random_state, or ask for "
+                "fewer.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
