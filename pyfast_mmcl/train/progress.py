@@ -8,7 +8,7 @@ from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 # Loss terms are read from the device this often: reading them at every step would make the device wait.
 _REFRESH_SECONDS = 0.2
@@ -38,9 +38,10 @@ class ProgressBar:
             self._bar = _Live(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[terms]}"),
+                # On a narrow terminal the bar and the terms give way, not how much is left.
+                MofNCompleteColumn(table_column=Column(no_wrap=True)),
+                TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+                TextColumn("{task.fields[terms]}", table_column=Column()),
                 console=console,
                 transient=True,
             )

@@ -31,6 +31,15 @@ def test_bar_of_a_resumed_run_starts_where_it_stopped(screen):
     assert "5/10" in screen.getvalue() and "loss 0.500" in screen.getvalue()
 
 
+def test_on_a_narrow_terminal_what_is_left_stays_whole(monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=text, force_terminal=True, width=80))
+    with progress.ProgressBar(200) as bar:
+        bar.describe("clustering · epoch 3/200")
+        bar.advance(lambda: {"instances": 5.973, "clusters": 2.944, "balance": 0.004})
+    assert "1/200" in text.getvalue() and "-:--" in text.getvalue() and "…" not in text.getvalue()
+
+
 def test_nothing_is_drawn_when_not_wanted_or_not_on_a_terminal(screen, capsys, monkeypatch):
     with progress.ProgressBar(3, enabled=False) as bar:
         bar.advance(lambda: pytest.fail("the terms of a silent bar must not be read"))
