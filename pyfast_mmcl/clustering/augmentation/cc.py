@@ -42,7 +42,7 @@ class CC(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     backbone : "small", "small_resnet", "resnet18", "resnet34" or a function channels → nn.Module, default "small"
         Encoder of the images (``models.image_encoders``). The paper takes resnet34 on images of 224 pixels.
     augment : str, Policy or a function of one image, default "auto"
@@ -70,7 +70,7 @@ class CC(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         backbone: Backbone = "small",
         augment: Any = "auto",

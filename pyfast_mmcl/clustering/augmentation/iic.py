@@ -54,7 +54,7 @@ class IIC(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     backbone : "small", "small_resnet", "resnet18", "resnet34" or a function channels → nn.Module, default "small"
         Encoder of the images (``models.image_encoders``). The paper's is a VGG-like or a residual network.
     augment : str, Policy or a function of one image, default "auto"
@@ -86,7 +86,7 @@ class IIC(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         backbone: Backbone = "small",
         augment: Any = "auto",

@@ -46,7 +46,7 @@ class IMSAT(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     widths : sequence of int, default (1200, 1200)
         Hidden layers, each with batch normalisation and ReLU (§4.1).
     lam, mu : float, default 0.1 and 4.0
@@ -72,7 +72,7 @@ class IMSAT(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         widths: Sequence[int] = (1200, 1200),
         lam: float = 0.1,

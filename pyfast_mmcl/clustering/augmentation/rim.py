@@ -27,7 +27,7 @@ class RIM(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     lam : float, default 0.01
         Weight of the regulariser (§3; the paper chooses it per set). The rows are scaled to variance 1 first.
     epochs : int, default 100; batch_size : int, default 256; lr : float, default 0.01 (Adam)
@@ -47,7 +47,7 @@ class RIM(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         lam: float = 0.01,
         epochs: int = 100,

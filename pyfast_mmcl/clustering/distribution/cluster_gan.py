@@ -74,7 +74,7 @@ class ClusterGAN(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     latent : int, default 30
         Normal numbers beside the cluster (paper: 30 for MNIST).
     beta_n, beta_c : float, default 10.0 and 10.0
@@ -108,7 +108,7 @@ class ClusterGAN(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         latent: int = 30,
         beta_n: float = 10.0,

@@ -61,7 +61,7 @@ class VaDE(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     code : int, default 10; widths : sequence of int, default (500, 500, 2000)
         Encoder D – widths – code, as in §4.3 of the paper.
     likelihood : "gaussian" or "bernoulli", default "gaussian"
@@ -89,7 +89,7 @@ class VaDE(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         code: int = 10,
         widths: Sequence[int] = WIDTHS,

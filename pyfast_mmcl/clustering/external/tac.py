@@ -77,7 +77,7 @@ class TAC(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     text_bank : TextBank, path of a saved one, array [M, d], or function
         Embeddings of nouns by the text tower of the same CLIP (``clustering.text_bank.embed_nouns``; WordNet's nouns by
         ``data.wordnet``). A function ``d → bank`` is called in fit, for banks made when they are needed.
@@ -134,7 +134,7 @@ class TAC(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         text_bank: Any = None,
         names: Sequence[str] | None = None,

@@ -82,7 +82,7 @@ class SCAN(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     neighbors : int, default 20; metric : "l2", "cosine" or "ip", default "l2"
         Nearest other rows, one of which is drawn in every step (§3.1). Images are always compared by cosine.
     entropy : float, default 5.0; heads : int, default 10
@@ -123,7 +123,7 @@ class SCAN(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         neighbors: int = 20,
         metric: str = "l2",

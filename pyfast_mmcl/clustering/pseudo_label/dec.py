@@ -42,7 +42,7 @@ class DEC(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     code : int, default 10; widths : sequence of int, default (500, 500, 2000)
         The autoencoder D – widths – code (§4.1 of the paper).
     pretrain_epochs : int, default 100
@@ -82,7 +82,7 @@ class DEC(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         code: int = 10,
         widths: Sequence[int] = WIDTHS,

@@ -41,7 +41,7 @@ class ABDC(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     code : int, default 10; widths : sequence of int, default (500, 500, 2000)
     lam : float, default 0.1
         Weight of the distance to the centres. (The paper weighs it against the summed reconstruction; here that is the
@@ -68,7 +68,7 @@ class ABDC(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         code: int = 10,
         widths: Sequence[int] = WIDTHS,

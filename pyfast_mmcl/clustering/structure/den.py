@@ -45,7 +45,7 @@ class DEN(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     group : int, default 2; widths : sequence of int, default (500, 500, 2000)
         The code has one group of so many coordinates for every cluster; autoencoder D – widths – K · group.
     neighbors : int, default 10
@@ -75,7 +75,7 @@ class DEN(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         group: int = 2,
         widths: Sequence[int] = WIDTHS,

@@ -83,7 +83,7 @@ class JULE(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     widths : sequence of int, default (500, 500); code : int, default 160
         The encoder D – widths – code of vectors, whose codes have unit length (160: the paper's last layer).
     backbone : "small", "small_resnet", "resnet18", "resnet34" or a function channels → nn.Module, default "small"
@@ -128,7 +128,7 @@ class JULE(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         widths: Sequence[int] = (500, 500),
         code: int = 160,

@@ -67,7 +67,7 @@ class PARTY(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     code : int, default 10; widths : sequence of int, default (500, 500, 2000)
         The autoencoder D – widths – code. (The paper: 300 – 200 – 150 – 200 – 300 on features reduced by PCA.)
     candidates : int, default 20; lam : float, default 0.01
@@ -98,7 +98,7 @@ class PARTY(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         code: int = 10,
         widths: Sequence[int] = WIDTHS,

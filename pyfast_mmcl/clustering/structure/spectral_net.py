@@ -75,7 +75,7 @@ class SpectralNet(DeepEstimator):
 
     Parameters
     ----------
-    n_clusters : int, default 8
+    n_clusters : int, or str ("auto", …: see KMeans), default 8
     widths : sequence of int, default (1024, 1024, 512)
         Hidden layers (appendix of the paper).
     neighbors : int, default 10
@@ -106,7 +106,7 @@ class SpectralNet(DeepEstimator):
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | str = 8,
         *,
         widths: Sequence[int] = (1024, 1024, 512),
         neighbors: int = 10,
