@@ -64,9 +64,12 @@ def _checked(rows: np.ndarray, path: Path) -> np.ndarray:
 
 def _open_npy(path: Path) -> tuple[np.ndarray, str]:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False), "memory-mapped"
-    except (ValueError, EOFError) as error:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a complete .npy array of numbers ({error}).") from error
+    if not isinstance(rows, np.ndarray):
+        raise InputError(f"{path}: expected a .npy array, got an archive of arrays; rename it to .npz.")
+    return rows, "memory-mapped"
 
 
 def _open_npz(path: Path, key: str | None, axes: Sequence[int]) -> tuple[np.ndarray, str]:

@@ -226,7 +226,9 @@ def write_results(
 ) -> None:
     """Everything but the model and the page."""
     how = {"projection": options["projection"], "seed": options["seed"]}
-    cluster_run.write(folder, done, truth=truth, files=opened.files, tiles=opened.tiles, **how)
+    summary = cluster_run.write(folder, done, truth=truth, files=opened.files, tiles=opened.tiles, **how)
+    for note in summary.get("notes", ()):
+        say(f"note: {note}")
 
 
 def _say(console: Console, method: str, out: Path) -> None:

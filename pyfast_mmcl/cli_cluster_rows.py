@@ -12,6 +12,7 @@ import torch
 
 from ._errors import InputError
 from .cli_arrays import IMAGES, VECTORS, open_rows
+from .metrics.clustering import label_codes
 
 # Truth of a folder of pictures: the names of the folders that they lie in.
 FOLDERS = "folders"
@@ -89,6 +90,7 @@ def read_truth(source: str | None, opened: Opened, n_rows: int) -> np.ndarray | 
     if not isinstance(classes, np.ndarray) or classes.shape != (n_rows,):
         found = list(classes.shape) if isinstance(classes, np.ndarray) else "an archive (name a member: file.npz:y)"
         raise InputError(f"{path}: expected one class per row in a .npy file, shape [{n_rows}], got {found}.")
+    label_codes(classes, f"--truth {source}")  # refused now, not when the fit is done
     return classes
 
 
@@ -160,7 +162,8 @@ def _as_images(rows: np.ndarray, shape: Sequence[int] | None, data: Path) -> np.
             return None
         if int(np.prod(shape)) != rows.shape[1]:
             raise InputError(
-                f"{data}: rows of {rows.shape[1]} numbers are no images of {_words(shape)}; see them again."
+                f"{data}: rows of {rows.shape[1]} numbers are no images of {_words(shape)}, which have "
+                f"{int(np.prod(shape))}; give the rows or the --image-shape that belong together."
             )
         return rows.reshape(len(rows), *shape)
     if rows.ndim == 3:

@@ -18,6 +18,8 @@ from .report import pages, runs, tables
 
 # Options that belong to the rows: those of the run hold where the command line names no others.
 _OF_THE_ROWS = ("key", "columns", "image_shape", "image_size", "encoder", "pretrained", "weights", "threads")
+# Rows of another encoder may have the same width, and no meaning for the model.
+_OF_THE_SPACE = ("encoder", "pretrained", "weights")
 _OF_THE_FIT = ("method", "k", "seed", "precision", "set")
 
 
@@ -63,5 +65,11 @@ def _options(data: Path, given: Mapping[str, Any], run: Path) -> dict[str, Any]:
     if "image_shape" in named:
         named["image_shape"] = parse_shape(named["image_shape"])
     before = {**DEFAULTS, **record["options"]}
+    for name in _OF_THE_SPACE if before["encoder"] or before["weights"] else ():
+        if name in named and named[name] != before[name]:
+            raise InputError(
+                f"{run} was clustered with --{name} {before[name]}, got {named[name]}, whose embeddings its model does "
+                "not know; leave the option out."
+            )
     kept = {name: before[name] for name in (*_OF_THE_ROWS, "method", "k", "seed", "set")}
     return {**DEFAULTS, **kept, **named, "data": str(data), "predict": str(run)}

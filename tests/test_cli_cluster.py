@@ -13,10 +13,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from pyfast_mmcl.clustering import KMeans
 from pyfast_mmcl.clustering.saving import load_estimator
 from pyfast_mmcl.models.clip import ClipModel
 from pyfast_mmcl.models.clip_load import CONFIG, WEIGHTS, load_clip
 from pyfast_mmcl.models.tiny_clip import tiny_clip, tiny_clip_config
+from pyfast_mmcl.report import cluster_run
 from pyfast_mmcl.train import engine
 from pyfast_mmcl.train.checkpoint import save_checkpoint
 from tests.check import assert_same_bits, assert_same_partition
@@ -319,3 +321,41 @@ def test_mistakes_with_saved_models(tmp_path, rows):
     assert not (tmp_path / "new").exists()
     assert call("train", "--epochs", "1", "--tasks", "2", "--out", tmp_path / "trained")[0] == 0
     assert "train run" in refused("cluster", rows, "--predict", tmp_path / "trained", *out)
+
+
+def test_truth_that_is_no_classes_is_refused_before_the_fit(tmp_path, rows, monkeypatch):
+    monkeypatch.setattr(KMeans, "fit", lambda *_: pytest.fail("the fit began"))
+    np.save(tmp_path / "y.npy", np.linspace(0, 1, 60))
+    assert "discrete" in refused("cluster", rows, "--k", 3, "--truth", tmp_path / "y.npy", "--out", tmp_path / "run")
+
+
+def test_an_archive_called_npy_is_refused(tmp_path, rows):
+    shutil.copy(rows, tmp_path / "rows.npy")
+    assert "rename it to .npz" in refused("cluster", tmp_path / "rows.npy", "--k", 3, "--out", tmp_path / "run")
+
+
+def test_folders_whose_names_are_no_text_have_a_page(tmp_path, pictures):
+    try:
+        shutil.copytree(pictures / "green", pictures / os.fsdecode(b"bl\xffe"))
+    except OSError:
+        pytest.skip("this file system takes names of text alone")
+    assert call("cluster", pictures, "--k", 2, "--truth", "folders", "--out", tmp_path / "run")[0] == 0
+    assert "bl\\udcffe" in self_contained(tmp_path / "run" / "report.html")
+
+
+def test_a_model_of_embeddings_takes_those_of_its_own_encoder_alone(tmp_path, pictures, encoder):
+    run, other = tmp_path / "run", tmp_path / "other"
+    assert call("cluster", pictures, "--k", 2, "--weights", encoder, "--out", run)[0] == 0
+    shutil.copytree(encoder, other) if encoder.is_dir() else shutil.copy(encoder, other)
+    for option in (("--weights", other), ("--encoder", "ViT-B-32"), ("--pretrained", "openai")):
+        text = refused("cluster", pictures, "--predict", run, *option, "--out", tmp_path / "new")
+        assert "was clustered with" in text and option[0] in text
+
+
+def test_soft_assignments_too_large_for_a_file_are_missed_aloud(tmp_path, rows, monkeypatch):
+    monkeypatch.setattr(cluster_run, "_MOST_BYTES", 100)
+    assert call("cluster", rows, *DEC, "--key", "x", "--out", tmp_path / "run")[0] == 0
+    assert not (tmp_path / "run" / "probabilities.npy").exists()
+    (note,) = summary(tmp_path / "run")["notes"]
+    assert note.startswith("probabilities.npy was not written")
+    assert "probabilities.npy was not written" in self_contained(tmp_path / "run" / "report.html")

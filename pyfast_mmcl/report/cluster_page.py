@@ -30,7 +30,7 @@ def cluster_page(record: Mapping[str, Any], summary: Mapping[str, Any], folder: 
         *_montage(folder, sizes, summary),
         *_projection(folder, options, summary),
         *_losses(summary),
-        html.section("Options and results", _options(options, summary)),
+        html.section("Options and results", *map(html.paragraph, summary.get("notes", ())), _options(options, summary)),
     ]
     lead = f"{options['method']} on {options['data']}: {summary['rows']:,} rows × {summary['features']} features."
     if options.get("predict"):

@@ -59,7 +59,7 @@ def write(
     """Write everything but the model and the page; returns the summary, which is written last.
 
     labels.npy           int64 [N]
-    probabilities.npy    float32 [N, K] where the method has soft assignments (not above 2 GiB)
+    probabilities.npy    float32 [N, K] where the method has soft assignments (above 2 GiB a note says so)
     centers.npy          [K, …] where the method has centres
     truth.npy            classes [N] where they are known
     assignments.csv      picture, cluster
@@ -68,8 +68,14 @@ def write(
     summary.json         sizes, scores, confusion, history
     """
     runs.write_array(folder / "labels.npy", done.labels)
-    if done.soft is not None and done.soft.nbytes <= _MOST_BYTES:
+    notes = []
+    if done.soft is not None and 4 * done.soft.size <= _MOST_BYTES:
         runs.write_array(folder / PROBABILITIES, done.soft.astype(np.float32))
+    elif done.soft is not None:
+        notes.append(
+            f"{PROBABILITIES} was not written: its {done.soft.size:,} numbers take more than {_MOST_BYTES:,} bytes; "
+            "load the model and call predict_proba on parts of the rows."
+        )
     centers = getattr(done.model, "cluster_centers_", None)
     if centers is not None:
         runs.write_array(folder / CENTERS, _array(centers))
@@ -89,7 +95,7 @@ def write(
         near = typical_rows(done, chosen)
         runs.write_array(folder / MONTAGE, montage(near, tiles))
         runs.write_array(folder / MONTAGE_ROWS, near)
-    summary = summarise(done, rows, points, truth)
+    summary = {**summarise(done, rows, points, truth), **({"notes": notes} if notes else {})}
     runs.write_json(folder / runs.RESULTS["cluster"], summary)
     return summary
 

@@ -47,7 +47,8 @@ def build(folder: Path) -> Path:
             f"{folder / RESULTS[kind]}: a value is missing or of the wrong kind ({error!r})."
         ) from error
     with runs.whole_file(folder / PAGE) as stream:
-        stream.write(text.encode())
+        # Names of files may hold bytes that are no text.
+        stream.write(text.encode("utf-8", "backslashreplace"))
     return folder / PAGE
 
 
