@@ -179,7 +179,7 @@ def silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
 def _by_gap(rows: Rows, limit: int, rng: np.random.Generator) -> HowMany:
     if len(rows) > _GAP_SAMPLE:
         rows = Rows(rows.take(np.sort(rng.choice(len(rows), _GAP_SAMPLE, replace=False))), rows.center_dtype)
-    limit = min(limit, len(rows))
+    limit = min(limit, len(rows) - 1)  # as many clusters as rows leave nothing to compare
     kmeans = _Kmeans(rows, limit, rng)
     uniform = [_Kmeans(_uniform_like(rows, rng), limit, rng, runs=1) for _ in range(_REFERENCES)]
     gaps: dict[int, float] = {}

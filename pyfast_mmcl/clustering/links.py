@@ -94,7 +94,10 @@ class Links:
 
 def _pairs(value: Any, name: str, N: int) -> np.ndarray:
     """Pairs int64 [P, 2] of row numbers."""
-    pairs = np.zeros((0, 2), dtype=np.int64) if value is None else np.asarray(value)
+    try:
+        pairs = np.zeros((0, 2), dtype=np.int64) if value is None else np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{name} must be pairs of row numbers [P, 2], got lists of different lengths.") from error
     if pairs.size == 0:
         return np.zeros((0, 2), dtype=np.int64)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":

@@ -65,9 +65,11 @@ def mean_update(
     A centre that no row supports (or whose rows cancel out) stays where it is.
     """
     if metric == "cosine":
-        # Zero rows have similarity 0 to every centre and so label 0, which they do not keep alive.
-        counts = counts.clone()
-        counts[0] -= int(np.count_nonzero(~rows.everyones(rows.nonzero)))
+        # Zero rows have similarity 0 to every centre: they keep none alive.
+        zero = ~rows.everyones(rows.nonzero)
+        if zero.any():
+            theirs = rows.everyones(labels.cpu().numpy())[zero]
+            counts = counts - torch.from_numpy(np.bincount(theirs, minlength=len(counts))).to(counts)
     if not bool((counts > 0).all()):
         sums, counts = refill_empty(rows, centers, sums, counts, labels, metric=metric, backend=backend)
     return centers_from_sums(sums, counts, centers, metric=metric)

@@ -85,7 +85,9 @@ def load_estimator(folder: str | Path, *, device: str | None = None, **given: An
             setattr(model, name, decode(value))
         if state["network"] is not None:
             _put_network(model, state["network"], device)
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (CheckpointError, InputError):
+        raise
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError, ImportError) as error:
         raise CheckpointError(
             f"{folder} does not fit this version's {state.get('method')} ({str(error).splitlines()[-1].strip()}); load "
             "it with the version that saved it, or fit anew."

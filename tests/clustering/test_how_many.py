@@ -95,3 +95,8 @@ def test_errors_name_the_criteria():
         how_many(groups(2)[0], "elbow")
     with raises_sentence(InputError, "n_clusters", "'silhouette'", "'elbow'"):
         KMeans("elbow").fit(groups(2)[0])
+
+
+def test_the_gap_of_two_rows_divides_by_nothing():
+    with np.errstate(divide="raise", invalid="raise"):
+        assert how_many(np.array([[0.0, 1.0], [2.0, 0.5]]), "gap", random_state=0).n_clusters == 1

@@ -85,3 +85,16 @@ X = np.arange(12.0)[:, None]
 def test_bad_links_are_named(links, words):
     with raises_sentence(InputError, words):
         ConstrainedKMeans(2, **links).fit(X)
+
+
+def test_zero_rows_with_links_keep_no_cluster_alive():
+    X = np.array([[1, 0], [0, 1], [0.1, 1], [-0.1, 1], [0, 0]], dtype=np.float32)
+    model = ConstrainedKMeans(2, must_link=[(4, 1)], spherical=True, init=np.eye(2), random_state=0).fit(X)
+    # The zero row is in cluster 1; that of the first row is no less alive for it.
+    assert model.labels_.tolist() == [0, 1, 1, 1, 1] and model.n_iter_ < 10
+    np.testing.assert_allclose(model.cluster_centers_, np.eye(2), atol=1e-6)
+
+
+def test_links_of_different_lengths_are_refused():
+    with raises_sentence(InputError, "must_link", "different lengths"):
+        ConstrainedKMeans(2, must_link=[(0, 1), (2,)]).fit(np.eye(4))

@@ -218,3 +218,19 @@ def test_a_network_of_another_make_is_named(tmp_path):
 
 def test_a_foreign_value_says_what_it_was():
     assert decode(encode(Foreign("ResNet"), "backbone")) == Foreign("ResNet")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"is": "object", "type": "pyfast_mmcl.nowhere:Thing", "value": {}},
+        {"is": "words", "shape": [7], "object": False, "value": ["a"]},
+    ],
+    ids=["module", "shape"],
+)
+def test_values_of_a_foreign_hand_are_refused(saved, value):
+    state = load_checkpoint(saved)
+    state["attributes"]["thing_"] = value
+    save_checkpoint(saved, state)
+    with pytest.raises(CheckpointError, match="does not fit this version"):
+        load_estimator(saved)
