@@ -17,6 +17,8 @@ from pyfast_mmcl.ops.knn.reference import accumulate
 
 # Least raises of a price, in mean costs of a row, coarse first: a fine auction alone would creep towards its prices.
 _RAISES = (4.0, 1.0, 0.25, 0.06, 0.015, 0.004, 0.001)
+_COARSEST = 0.25  # of the mean squared distance between centres: an auction that begins finer may never end
+_FINEST = 1e-7  # of it; less is lost in the rounding of prices
 _ROUNDS = 1000  # of the auction, before what is left over goes to the nearest places still free
 _CELLS = 2**24  # costs held at once when rows are placed
 
@@ -31,6 +33,11 @@ class _Costs:
         self._factor = 2.0 if metric == "cosine" else 1.0
         small = len(rows) * self.K <= _CELLS
         self._table = every_cost(rows, centers, metric=metric, backend=backend) if small else None
+
+    def spread(self) -> float:
+        """Mean cost of a centre at another."""
+        centers = self.centers.double().cpu()
+        return float(2 * (centers - centers.mean(dim=0)).square().sum(dim=1).mean()) / self._factor
 
     def nearest(self) -> tuple[np.ndarray, np.ndarray]:
         """Cost [N] and number [N] of the nearest centre."""
@@ -86,22 +93,32 @@ def sized_labels(
     """
     costs = _Costs(rows, centers, metric, backend)
     cost, labels = costs.nearest()
-    unit, price = float(cost.mean() + np.finfo(np.float32).tiny), np.zeros(costs.K)
+    price = np.zeros(costs.K)
+    raises = _raises(float(cost.mean()), costs.spread())
     everyone, rest = np.arange(len(labels)), np.zeros(0, dtype=np.int64)
-    for raise_by in _RAISES:
+    for raise_by in raises:
         if np.bincount(labels, minlength=costs.K).max() <= most:
             rest = rest[:0]
             break
-        rest = _auction(costs, labels, price, most, raise_by * unit)
-        if raise_by == _RAISES[-1]:
+        rest = _auction(costs, labels, price, most, raise_by)
+        if raise_by == raises[-1]:
             break
         # What nobody fights for is free again; the others begin near what they are worth.
         price[np.bincount(labels, minlength=costs.K) < most] = 0.0
-        np.maximum(price - raise_by * unit, 0.0, out=price)
+        np.maximum(price - raise_by, 0.0, out=price)
         labels[:] = costs.choices(everyone, price, 1)[1][:, 0]
     _place(costs, labels, rest, most)
     _fill(costs, labels, least)
     return labels
+
+
+def _raises(unit: float, spread: float) -> list[float]:
+    """Least raises of a price, coarse first, where a row costs ``unit`` and centres are ``spread`` apart."""
+    least = _FINEST * spread + float(np.finfo(np.float32).tiny)
+    raises = [max(step * unit, least) for step in _RAISES]
+    while raises[0] < _COARSEST * spread:
+        raises.insert(0, 4 * raises[0])
+    return sorted(set(raises), reverse=True)
 
 
 def _auction(costs: _Costs, labels: np.ndarray, price: np.ndarray, most: int, raise_by: float) -> np.ndarray:

@@ -109,3 +109,24 @@ def test_bounds_of_the_estimator():
 def test_bounds_that_cannot_be_met(bounds):
     with raises_sentence(InputError, "size_min", "n_samples=20"):
         BalancedKMeans(4, **bounds).fit(np.arange(20.0)[:, None])
+
+
+@pytest.mark.parametrize("given", [(200, 50, 30, 20), (100, 100, 60, 40)], ids=["one large", "two large"])
+def test_tight_groups_far_apart_are_shared_out_at_the_least_cost(given):
+    rng = np.random.default_rng(0)
+    centers = np.array([[0, 0], [1, 0], [0, 1], [3, 3]], dtype=np.float32)
+    X = (np.repeat(centers, given, axis=0) + 1e-3 * rng.normal(size=(300, 2))).astype(np.float32)
+    labels = sized_labels(read_rows(X), torch.from_numpy(centers), 75, 75, metric="l2")
+    cost = ((X[:, None].astype(np.float64) - centers) ** 2).sum(-1)
+    places = np.repeat(cost, 75, axis=1)
+    least = places[linear_sum_assignment(places)].sum()
+    np.testing.assert_allclose(cost[np.arange(300), labels].sum(), least, rtol=1e-5)
+
+
+def test_equal_rows_are_shared_out_in_a_few_rounds(monkeypatch):
+    monkeypatch.setattr(sizes, "_ROUNDS", 20)
+    monkeypatch.setattr(
+        sizes, "_place", lambda costs, labels, rest, most: rest.size and pytest.fail("rows were left over")
+    )
+    X = np.repeat(np.random.default_rng(0).normal(size=(3, 4)), 4, axis=0)
+    assert sorted(BalancedKMeans(5, random_state=0).fit(X).cluster_counts_.tolist()) == [2, 2, 2, 3, 3]
