@@ -273,7 +273,7 @@ MISTAKES = [
     (("--k", "3", "--method", "dec", "--device", "tpu"), ("tpu",)),
     (("--k", "3", "--truth", "folders"), ("folders", "pictures")),
     (("--k", "3", "--truth", "nowhere.npy"), ("nowhere.npy",)),
-    (("--k", "3", "--image-shape", "2x3"), ("rows of 4", "1 × 2 × 3")),
+    (("--k", "3", "--image-shape", "2x3"), ("rows of 4", "1 × 2 × 3, which have 6", "--image-shape")),
     (("--k", "3", "--image-shape", "2"), ("--image-shape", "28x28")),
     (("--k", "3", "--encoder", "tiny"), ("--image-shape",)),
     (("--k", "3", "--pretrained", "openai"), ("--encoder",)),
