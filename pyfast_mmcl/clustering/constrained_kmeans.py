@@ -105,7 +105,7 @@ class ConstrainedKMeans(CentroidEstimator):
         K = self._count_clusters(rows, rng)
         how: dict[str, Any] = {
             "step": partial(_step, links=links, metric=self._metric, backend=self.backend),
-            "update": partial(mean_update, metric=self._metric, backend=self.backend),
+            "update": partial(mean_update, metric=self._metric, backend=self.backend, tied=links.tied),
             "tol": tol * rows.variance(),
             "max_iter": max_iter,
         }

@@ -35,6 +35,11 @@ class Links:
             self.apart[i].add(int(j))
             self.apart[j].add(int(i))
 
+    @property
+    def tied(self) -> np.ndarray:
+        """Numbers of the rows that must-links tie to others."""
+        return self.rows[np.bincount(self.group, minlength=self.groups)[self.group] > 1]
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -59,10 +59,12 @@ def mean_update(
     *,
     metric: str = "l2",
     backend: str = "auto",
+    tied: np.ndarray | None = None,  # numbers of rows
 ) -> Tensor:
     """Centres as means of their rows, or for cosine as directions of their sums; empty clusters are refilled first.
 
-    A centre that no row supports (or whose rows cancel out) stays where it is.
+    A centre that no row supports (or whose rows cancel out) stays where it is. Rows that are ``tied`` to others do not
+    move into an empty cluster.
     """
     if metric == "cosine":
         # Zero rows have similarity 0 to every centre: they keep none alive.
@@ -71,7 +73,7 @@ def mean_update(
             theirs = rows.everyones(labels.cpu().numpy())[zero]
             counts = counts - torch.from_numpy(np.bincount(theirs, minlength=len(counts))).to(counts)
     if not bool((counts > 0).all()):
-        sums, counts = refill_empty(rows, centers, sums, counts, labels, metric=metric, backend=backend)
+        sums, counts = refill_empty(rows, centers, sums, counts, labels, metric=metric, backend=backend, tied=tied)
     return centers_from_sums(sums, counts, centers, metric=metric)
 
 
@@ -87,7 +89,15 @@ def centers_from_sums(sums: Tensor, counts: Tensor, centers: Tensor, *, metric: 
 
 
 def refill_empty(
-    rows: Rows, centers: Tensor, sums: Tensor, counts: Tensor, labels: Tensor, *, metric: str, backend: str
+    rows: Rows,
+    centers: Tensor,
+    sums: Tensor,
+    counts: Tensor,
+    labels: Tensor,
+    *,
+    metric: str,
+    backend: str,
+    tied: np.ndarray | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Give every empty cluster the row farthest from its own centre, taken out of its old cluster.
 
@@ -97,6 +107,8 @@ def refill_empty(
     cost, _ = nearest_cost(rows, centers, metric=metric, backend=backend)
     if metric == "cosine":
         cost[~rows.nonzero] = 0.0  # a zero row has no direction to give a centre
+    if tied is not None:
+        cost[tied] = 0.0
     cost = rows.everyones(cost)
     empty = np.flatnonzero(counts.cpu().numpy() == 0)
     donors, size = rows.everyones(labels.cpu().numpy()), counts.cpu().numpy().copy()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.clustering.constrained_kmeans import ConstrainedKMeans
@@ -98,3 +99,11 @@ def test_zero_rows_with_links_keep_no_cluster_alive():
 def test_links_of_different_lengths_are_refused():
     with raises_sentence(InputError, "must_link", "different lengths"):
         ConstrainedKMeans(2, must_link=[(0, 1), (2,)]).fit(np.eye(4))
+
+
+def test_tied_rows_do_not_refill_an_empty_cluster():
+    X = np.array([[0.0], [1.0], [2.0], [9.0]], dtype=np.float32)
+    with pytest.warns(ConvergenceWarning):
+        model = ConstrainedKMeans(2, must_link=[(0, 1), (1, 2), (2, 3)], random_state=0).fit(X)
+    assert len(set(model.labels_.tolist())) == 1
+    assert model.cluster_centers_[model.labels_[0], 0] == 3.0 and model.inertia_ == 50.0
