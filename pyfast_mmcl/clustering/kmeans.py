@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from pyfast_mmcl._errors import unknown_name
+from pyfast_mmcl._errors import InputError, unknown_name
 from pyfast_mmcl.clustering.base import generator, whole_number
 from pyfast_mmcl.clustering.centroid import CentroidEstimator
 from pyfast_mmcl.clustering.init import INITS
@@ -144,6 +144,10 @@ class KMeans(CentroidEstimator):
 
         Reference: Sculley, *Web-scale k-means clustering*, WWW 2010.
         """
+        if self.processes is not None:
+            raise InputError(
+                "partial_fit learns in one process and would give every process other centres; set processes=None."
+            )
         return self._partial_fit(X)
 
     def _runs(self) -> int:

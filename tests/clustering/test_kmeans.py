@@ -297,3 +297,8 @@ def test_handwritten_views_together_beat_each_alone(data_dir):
     joint = clustering_scores(y, KMeans(10, n_init=3, random_state=0).fit(np.hstack(parts)).labels_)
     assert joint["acc"] > 0.93 and joint["nmi"] > 0.88
     assert joint["acc"] > max(score["acc"] for score in alone)
+
+
+def test_batches_of_several_processes_are_refused():
+    with raises_sentence(InputError, "partial_fit", "processes=None"):
+        KMeans(2, processes="all").partial_fit(np.eye(4))
