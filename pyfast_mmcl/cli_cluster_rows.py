@@ -206,7 +206,12 @@ def _embeddings(
     name, weights = options["encoder"], options["weights"]
     label = " ".join(str(part) for part in (name, options["pretrained"]) if part) or str(weights)
     if kept is not None and kept.exists():
-        return open_rows(kept)[0], f"embeddings of {label} from {kept.name}"
+        found = open_rows(kept)[0]
+        if len(found) != N:
+            raise InputError(
+                f"{kept} holds embeddings of {len(found)} pictures, now there are {N}; choose another --out."
+            )
+        return found, f"embeddings of {label} from {kept.name}"
     if options["pretrained"]:
         weights = fetch_clip(name, options["pretrained"])
     elif weights is None and name != "tiny":

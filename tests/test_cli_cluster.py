@@ -220,6 +220,9 @@ def test_embeddings_of_a_killed_training_are_not_computed_again(tmp_path, pictur
     assert call("cluster", pictures, *DEC, "--weights", encoder, "--out", out)[0] == 130
     monkeypatch.setattr(engine, "save_checkpoint", save_checkpoint)
     kept = (out / "embeddings.npy").stat()
+    more = shutil.copy(pictures / "green" / "3.png", pictures / "green" / "more.png")
+    assert "choose another --out" in refused("cluster", pictures, "--resume", "--out", out)
+    os.unlink(more)
     code, text = call("cluster", pictures, "--resume", "--out", out)
     assert code == 0 and "from embeddings.npy" in text and (out / "embeddings.npy").stat() == kept
 
