@@ -7,6 +7,9 @@ from torch import Tensor
 
 from pyfast_mmcl.losses._precision import in_full_precision
 
+# Centres are compared with one another up to this many: the table of distances has as many rows and columns.
+_MOST_PAIRED = 4096
+
 
 @in_full_precision
 def student_t(z: Tensor, centers: Tensor) -> Tensor:
@@ -42,6 +45,18 @@ def assignment_kl(p: Tensor, q: Tensor) -> Tensor:
 def nearest_softmax(z: Tensor, centers: Tensor) -> Tensor:
     """Soft assignments [N, K] by equal round Gaussians of variance ½: ``softmax(−‖z[i] − c[j]‖²)``, the nearest first.
 
-    z [N, d], centers [K, d].
+    z [N, d], centers [K, d]. A centre that cannot be told from an earlier one in this precision gets nothing: rounding
+    would decide between the two, for equal rows in different ways.
     """
-    return (2 * z @ centers.T - centers.square().sum(1)).softmax(1)
+    scores = 2 * z @ centers.T - centers.square().sum(1)
+    return scores.masked_fill(_repeated(centers), -torch.inf).softmax(1)
+
+
+def _repeated(centers: Tensor) -> Tensor:
+    """Whether a centre lies on an earlier one, up to rounding: bool [K]."""
+    if len(centers) > _MOST_PAIRED:
+        return torch.zeros(len(centers), dtype=torch.bool, device=centers.device)
+    c = centers.detach()
+    apart = torch.cdist(c, c, compute_mode="donot_use_mm_for_euclid_dist")
+    least = 8 * torch.finfo(c.dtype).eps * c.abs().amax() * c.shape[1] ** 0.5
+    return (apart <= least).tril(-1).any(1)

@@ -66,3 +66,13 @@ def test_nearest_softmax_ranks_by_distance():
     z, c = torch.randn(9, 2, generator=G, dtype=torch.float64), torch.randn(4, 2, generator=G, dtype=torch.float64)
     expected = (-torch.cdist(z, c).square()).softmax(1)
     torch.testing.assert_close(nearest_softmax(z, c), expected)
+
+
+def test_a_centre_that_repeats_an_earlier_one_gets_nothing():
+    z = torch.tensor([[1.0, 2.0]]).repeat(9, 1)
+    c = torch.tensor([[4.0, 0.0], [1.0, 2.0], [1.0, 2.0], [1.0 + 1e-7, 2.0], [1.0, 2.5]])
+    soft = nearest_softmax(z, c)
+    assert soft.argmax(1).tolist() == [1] * 9
+    assert (soft[:, 2:4] == 0).all() and (soft[:, [0, 1, 4]] > 0).all()
+    torch.testing.assert_close(soft[:, [0, 1, 4]], nearest_softmax(z, c[[0, 1, 4]]))
+    assert nearest_softmax(z, torch.zeros(3, 2)).argmax(1).tolist() == [0] * 9
