@@ -37,11 +37,17 @@ from pyfast_mmcl.metrics.clustering import clustering_scores
 HOW = (
     "ACC is the accuracy under the best one-to-one naming of clusters by classes, NMI the arithmetic one. Every "
     "library is given the same float32 rows and the number of classes. Seconds are those of one fit on one thread of a "
-    "machine that does other work too, CPU seconds its share; peak memory is what a fit adds to it. ClustPy's methods "
-    "have the network, epochs and batches of ours and their own losses, optimisers and rates; our dec renews its "
-    "targets once an epoch and goes on to the last one, since ClustPy's does. Epochs are few, so that a fit takes "
-    "about a minute at most (ClusterGAN two): see the settings."
+    "machine that did other work too, so that a run now and then waited: CPU seconds, its share, are the ones to "
+    "compare. Peak memory is what a fit adds to it. K-means keeps the best of ten starts, of twenty on embeddings. "
+    "Epochs are few, so that most fits take a minute or less: see the settings."
 )
+# What is said where a line has been run whose name has these words in it.
+OF_LINES = {
+    "ClustPy": "ClustPy's methods have the network, epochs and batches of ours and their own losses, optimisers and "
+    "rates; our dec renews its targets once an epoch and goes on to the last one, since ClustPy's does.",
+    "vade": 'A "vade" without further words has a Bernoulli likelihood and the bound of its paper, under which the '
+    "codes of rows of few features collapse; β 1/256 weighs the divergence as ClustPy does in batches of 256.",
+}
 COLUMNS = (
     Column("acc", "ACC", "%"),
     Column("nmi", "NMI", "%"),
@@ -87,10 +93,16 @@ def settle(show: Show, root: Path) -> None:
     """Bring the prose of a result folder up to date, and say which lines have not been run."""
     if not (root / show.folder).exists():
         return
-    run = {row.method for row in results.read(root / show.folder).rows}
+    run = lines_run(show, root)
     missing = "; ".join(name for name in show.lines if name not in run)
     notes = (*show.notes, f"Not run here, for want of time: {missing}.") if missing else show.notes
-    results.record(replace(experiment(show), notes=notes), [], threads=1, root=root)
+    results.record(replace(experiment(show, run), notes=notes), [], threads=1, root=root)
+
+
+def lines_run(show: Show, root: Path) -> set[str]:
+    """Lines of a data set that its result folder has rows of."""
+    folder = root / show.folder
+    return {row.method for row in results.read(folder).rows} if folder.exists() else set()
 
 
 def attempted(show: Show, name: str, seed: int, root: Path) -> bool:
@@ -107,7 +119,7 @@ def attempted(show: Show, name: str, seed: int, root: Path) -> bool:
         print(f"{show.title} · {name} · seed {seed}: {error}", file=sys.stderr, flush=True)
         return False
     record = [Row(show.title, name, seed, measure, value) for measure, value in found.items()]
-    results.record(experiment(show), record, threads=1, root=root)
+    results.record(experiment(show, lines_run(show, root) | {name}), record, threads=1, root=root)
     print(f"{show.title} · {name} · seed {seed}: ACC {found['acc']:.3f}, {found['cpu_seconds']:.1f} s", flush=True)
     return True
 
@@ -140,16 +152,18 @@ def first_rows(data: clusters_data.Data) -> clusters_data.Data:
     return data.take(rows)
 
 
-def experiment(show: Show) -> Experiment:
-    """The experiment that the result folder of a data set holds."""
+def experiment(show: Show, run: set[str]) -> Experiment:
+    """The experiment that the result folder of a data set holds, of whose lines those in ``run`` have been run."""
     network = f"D – {' – '.join(map(str, WIDTHS))} – {CODE}, ReLU"
     epochs = f"{show.budget.pretrain} + {show.budget.epochs}"
+    more = [text for words, text in OF_LINES.items() if any(words in name for name in run)]
+    settings = show.budget.said({LINES[name].method for name in run if name in LINES})
     # What other methods are given stands in the text: a method that is added must not part old rows from new ones.
     config = {"autoencoder": network, "its epochs": epochs, "its batch": BATCH, "seeds": list(show.seeds)}
     return Experiment(
         name=show.folder,
         title=show.title,
-        text=f"{show.text} {HOW} Settings of methods without that autoencoder: {show.budget.said()}.",
+        text=" ".join([show.text, HOW, *more, f"Settings of methods without that autoencoder: {settings}."]),
         config=config,
         streams=(show.title,),
         methods=show.lines,

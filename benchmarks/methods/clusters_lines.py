@@ -60,6 +60,11 @@ class Line:
     beside: tuple[str, ...] = ()
     once: bool = False
 
+    @property
+    def method(self) -> str:
+        """The registered name of a method of the package's; "" for a peer's."""
+        return "tac" if isinstance(self.run, Tac) else getattr(self.run, "method", "")
+
 
 LINES: dict[str, Line] = {
     "kmeans": Line(Ours("kmeans", fixed={"n_init": 10})),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,9 +41,13 @@ class Budget:
                self.own.items()}  # fmt: skip
         return replace(self, pretrain=1, epochs=1, own=own)
 
-    def said(self) -> str:
-        """The parameters of other methods, in words."""
-        return "; ".join(
-            f"{name} {', '.join(f'{key} {value}' for key, value in values.items())}"
-            for name, values in self.own.items()
+    def said(self, methods: Collection[str]) -> str:
+        """The parameters of those of these methods that have some, in words."""
+        return (
+            "; ".join(
+                f"{name} {', '.join(f'{key} {value}' for key, value in values.items())}"
+                for name, values in self.own.items()
+                if name in methods
+            )
+            or "their defaults"
         )

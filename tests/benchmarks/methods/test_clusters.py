@@ -1,12 +1,13 @@
 """Shows of clusterings: rows are recorded once, verdicts follow the figures, tables name what exists."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks.methods import clusters, clusters_beside, clusters_data, clusters_literature, results
-from benchmarks.methods.clusters_beside import AS_GOOD, BETTER, ONE_SEED, WORSE
+from benchmarks.methods.clusters_beside import BETTER, FEW, WITHIN, WORSE
 from benchmarks.methods.clusters_lines import LINES, Line
 from benchmarks.methods.clusters_settings import Budget
 from benchmarks.methods.clusters_shows import SHOWS, Show
@@ -67,7 +68,7 @@ def test_what_has_not_been_run_is_said(toy, tmp_path):
     assert not list(tmp_path.iterdir())
     for names, said in ((("dec",), ("Not run here, for want of time: dec, ClustPy; refused.",)), (TOY.lines, ())):
         rows = [Row(TOY.title, name, 0, "acc", 0.5) for name in names]
-        results.record(clusters.experiment(TOY), rows, threads=1, root=tmp_path)
+        results.record(clusters.experiment(TOY, set(names)), rows, threads=1, root=tmp_path)
         clusters.settle(TOY, tmp_path)
         assert results.read(tmp_path / "clusters-toy").experiment.notes == said
 
@@ -97,10 +98,11 @@ def test_rows_are_scaled_to_mean_0_and_variance_1():
     ("ours", "peer", "verdict"),
     [
         ((0.8, 0.81, 0.82), (0.7, 0.71, 0.72), BETTER),
-        ((0.8, 0.7, 0.75), (0.81, 0.72, 0.74), AS_GOOD),
+        ((0.8, 0.7, 0.75), (0.81, 0.72, 0.74), WITHIN),
         ((0.6, 0.61, 0.62), (0.7, 0.71, 0.72), WORSE),
         ((0.6, 0.8, 0.7), (0.9, 0.81, 0.88), f"{WORSE}, not decided"),
-        ((0.6,), (0.9,), ONE_SEED),
+        ((0.6,), (0.9,), FEW),
+        ((0.6, 0.61), (0.9, 0.91), FEW),
     ],
 )
 def test_quality_is_what_the_figures_say(ours, peer, verdict):
@@ -116,9 +118,21 @@ def test_pairs_and_literature_are_tables_of_what_was_measured(toy, tmp_path):
     assert clusters_beside.section(tmp_path) == clusters_literature.section(tmp_path) == ""
     for name, seconds in (("dec", 1.0), ("dec, ClustPy", 3.0)):
         rows = [Row(TOY.title, name, 0, "acc", 0.5), Row(TOY.title, name, 0, "cpu_seconds", seconds)]
-        results.record(clusters.experiment(TOY), rows, threads=1, root=tmp_path)
-    assert "| toy | dec | 50.0 | dec, ClustPy | 50.0 | one seed | 3.00 | yes | 1 |" in clusters_beside.section(tmp_path)
+        results.record(clusters.experiment(TOY, {name}), rows, threads=1, root=tmp_path)
+    assert "| toy | dec | 50.0 | dec, ClustPy | 50.0 | too few seeds | 3.00 | yes | 1 |" in clusters_beside.section(
+        tmp_path
+    )
     (tmp_path / "clusters-toy").rename(tmp_path / "clusters-mnist")
     table = clusters_literature.section(tmp_path)
     assert "| DEC, Xie et al. 2016 | 84.3 | dec | 50.0 | 1 |" in table
     assert "| IIC, Ji et al. 2019 | 99.2 | iic | – | 0 |" in table
+
+
+def test_the_text_speaks_of_lines_that_have_been_run():
+    budget = Budget(own={"imsat": {"epochs": 8}, "scan": {"epochs": 3}})
+    show = replace(TOY, budget=budget)
+    alone = clusters.experiment(show, {"kmeans", "imsat"}).text
+    assert "ClustPy" not in alone and "likelihood" not in alone and "imsat epochs 8." in alone and "scan" not in alone
+    both = clusters.experiment(show, {"dec", "dec, ClustPy", "vade", "scan, vectors"}).text
+    assert "ClustPy's methods" in both and "Bernoulli" in both and both.endswith("scan epochs 3.")
+    assert clusters.experiment(show, {"kmeans"}).text.endswith("their defaults.")
