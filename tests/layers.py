@@ -55,7 +55,7 @@ def calls(tree: ast.AST) -> list[tuple[Use, ast.Call]]:
 
 
 def method_files(root: Path = ROOT / PACKAGE) -> list[Path]:
-    """One file per published method: all files of the family folders, and the plain k-means baseline."""
+    """One file per published method: all files of the family folders, and the k-means baselines."""
     families = [folder for kind in ("continual", "clustering") for folder in (root / kind).iterdir() if folder.is_dir()]
     files = [path for family in families for path in family.glob("*.py") if path.stem != "__init__"]
-    return sorted(files + list((root / "clustering").glob("kmeans.py")))
+    return sorted(files + list((root / "clustering").glob("*kmeans.py")))

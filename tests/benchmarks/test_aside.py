@@ -36,4 +36,4 @@ def test_what_is_not_there_is_said_with_the_command_that_brings_it(shelf):
 
 def test_an_unknown_name_is_refused(capsys):
     assert aside.main(["nothing"]) == 2
-    assert "unknown nothing; choose from opacus, backpack, cpprb, torchrl" in capsys.readouterr().err
+    assert "unknown nothing; choose from opacus, backpack, cpprb, clustpy, torchrl" in capsys.readouterr().err
