@@ -12,7 +12,7 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.clustering.base import generator, whole_number
 from pyfast_mmcl.clustering.centroid import CentroidEstimator
 from pyfast_mmcl.clustering.inputs import Rows
-from pyfast_mmcl.clustering.lloyd import Sums, centers_from_sums, lloyd, mean_update
+from pyfast_mmcl.clustering.lloyd import Sums, centers_from_sums, mean_update
 from pyfast_mmcl.clustering.sizes import label_sums, sized_labels
 from pyfast_mmcl.train.registry import estimator
 
@@ -108,8 +108,7 @@ class BalancedKMeans(CentroidEstimator):
             "tol": tol * rows.variance(),
             "max_iter": max_iter,
         }
-        best = min((lloyd(rows, self._start(rows, K, rng), **how) for _ in range(runs)), key=lambda run: run.inertia)
-        self._keep_fit(rows, best)
+        self._keep_best(rows, K, rng, runs, **how)
         return self
 
     def _bounds(self, N: int, K: int) -> tuple[int, int]:

@@ -17,14 +17,14 @@ from pyfast_mmcl.clustering.base import Estimator, generator
 from pyfast_mmcl.clustering.distances import every_cost, nearest_cost
 from pyfast_mmcl.clustering.init import initial_centers
 from pyfast_mmcl.clustering.inputs import Rows
-from pyfast_mmcl.clustering.lloyd import Fit, block_step, centers_from_sums
+from pyfast_mmcl.clustering.lloyd import block_step, centers_from_sums, lloyd
 
 
 class CentroidEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
     """Centres [K, D] and the answers that follow from them: ``predict``, ``transform``, ``score``.
 
     A subclass has the parameters ``n_clusters``, ``init``, ``tol``, ``spherical``, ``random_state`` and ``backend``
-    beside its own, and a ``fit`` that ends in ``_keep`` or ``_keep_fit``.
+    beside its own, and a ``fit`` that ends in ``_keep`` or ``_keep_best``.
     """
 
     init: Any
@@ -100,8 +100,10 @@ class CentroidEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estim
         self.n_steps_ += 1
         return centers_from_sums(means, torch.ones_like(counts), centers, metric=self._metric), total, labels, inertia
 
-    def _keep_fit(self, rows: Rows, best: Fit) -> None:
-        """The outcome of Lloyd's iterations as fitted attributes."""
+    def _keep_best(self, rows: Rows, K: int, rng: np.random.Generator, runs: int, **how: Any) -> None:
+        """Keep the best of some runs of ``lloyd`` from different starts; ``how`` are its arguments."""
+        # min keeps the first of equals, so the choice does not depend on anything but the draws.
+        best = min((lloyd(rows, self._start(rows, K, rng), **how) for _ in range(runs)), key=lambda run: run.inertia)
         self.n_iter_, self.inertia_history_, self.n_steps_ = best.n_iter, best.inertias, 0
         self._keep(rows, best.centers, best.labels, best.counts, best.inertia)
         means = best.sums / best.counts.clamp_min(1)[:, None]

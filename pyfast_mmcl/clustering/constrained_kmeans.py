@@ -13,7 +13,7 @@ from pyfast_mmcl.clustering.centroid import CentroidEstimator
 from pyfast_mmcl.clustering.distances import every_cost, nearest_cost
 from pyfast_mmcl.clustering.inputs import Rows
 from pyfast_mmcl.clustering.links import Links
-from pyfast_mmcl.clustering.lloyd import Sums, lloyd, mean_update
+from pyfast_mmcl.clustering.lloyd import Sums, mean_update
 from pyfast_mmcl.clustering.sizes import label_sums
 from pyfast_mmcl.train.registry import estimator
 
@@ -109,8 +109,7 @@ class ConstrainedKMeans(CentroidEstimator):
             "tol": tol * rows.variance(),
             "max_iter": max_iter,
         }
-        best = min((lloyd(rows, self._start(rows, K, rng), **how) for _ in range(runs)), key=lambda run: run.inertia)
-        self._keep_fit(rows, best)
+        self._keep_best(rows, K, rng, runs, **how)
         return self
 
 

@@ -19,6 +19,7 @@ from pyfast_mmcl.clustering.distances import every_cost
 from pyfast_mmcl.clustering.init import kmeans_plus_plus
 from pyfast_mmcl.clustering.inputs import Rows, read_rows
 from pyfast_mmcl.clustering.lloyd import Fit, lloyd
+from pyfast_mmcl.metrics.silhouette import silhouette_of_distances
 
 SAMPLE = 4096  # rows that k-means is tried on
 MOST = 64  # clusters tried at most, unless the caller asks for more
@@ -133,7 +134,7 @@ def _by_silhouette(rows: Rows, limit: int, rng: np.random.Generator) -> HowMany:
 
     def score(K: int) -> float:
         labels = kmeans(K).labels.cpu().numpy()
-        return silhouette(distances, labels[chosen])
+        return silhouette_of_distances(distances, labels[chosen])
 
     scores: dict[int, float] = {K: score(K) for K in _grid(limit)}
     tried = sorted(scores)
@@ -153,27 +154,6 @@ def _grid(limit: int) -> list[int]:
     while (K := K * _STEP) <= limit:
         grid.append(int(K))
     return grid
-
-
-def silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
-    """Mean silhouette of rows with ``distances`` [n, n] and ``labels`` [n]: ``(b − a) / max(a, b)``, 0 in singletons.
-
-    Every sum is taken in one order, the same for any number of threads. −1 for a single cluster.
-    """
-    found, own, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    if len(found) < 2:
-        return -1.0
-    order = np.argsort(own, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    sums = np.add.reduceat(distances[:, order], starts, axis=1)  # [n, K]
-    everyone = np.arange(len(labels))
-    inside = sums[everyone, own] / np.maximum(sizes[own] - 1, 1)
-    means = sums / sizes
-    means[everyone, own] = np.inf
-    outside = means.min(axis=1)
-    larger = np.maximum(inside, outside)
-    value = np.divide(outside - inside, larger, out=np.zeros(len(labels)), where=larger > 0)
-    return float(np.where(sizes[own] > 1, value, 0.0).mean())
 
 
 def _by_gap(rows: Rows, limit: int, rng: np.random.Generator) -> HowMany:

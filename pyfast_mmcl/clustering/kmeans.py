@@ -9,7 +9,7 @@ from pyfast_mmcl._errors import InputError, unknown_name
 from pyfast_mmcl.clustering.base import generator, whole_number
 from pyfast_mmcl.clustering.centroid import CentroidEstimator
 from pyfast_mmcl.clustering.init import INITS
-from pyfast_mmcl.clustering.lloyd import block_step, lloyd, mean_update
+from pyfast_mmcl.clustering.lloyd import block_step, mean_update
 from pyfast_mmcl.clustering.shared import share, shared_seed, shared_step
 from pyfast_mmcl.train.registry import estimator
 
@@ -128,10 +128,7 @@ class KMeans(CentroidEstimator):
             "tol": tol * rows.variance() if tol else 0.0,
             "max_iter": max_iter,
         }
-        # min keeps the first of equals, so the choice does not depend on anything but the draws.
-        best = min((lloyd(rows, self._start(rows, K, rng), **how) for _ in range(runs)), key=lambda run: run.inertia)
-        self.n_iter_, self.inertia_history_, self.n_steps_ = best.n_iter, best.inertias, 0
-        self._keep_fit(rows, best)
+        self._keep_best(rows, K, rng, runs, **how)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> KMeans:

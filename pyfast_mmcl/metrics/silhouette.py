@@ -64,6 +64,19 @@ def silhouette_of_rows(
     return rows, values
 
 
+def silhouette_of_distances(distances: np.ndarray, labels: np.ndarray) -> float:
+    """Mean silhouette of n rows with ``distances`` float64 [n, n] and ``labels`` int [n]; −1 for a single cluster.
+
+    For many labels of the same rows: the distances are worked out once. Reference as :func:`silhouette`.
+    """
+    found, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(found) < 2:
+        return -1.0
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    order = np.argsort(codes, kind="stable")
+    return float(_of_distances(distances[:, order], codes, counts, starts).mean())
+
+
 def sample_rows(N: int, sample: int | None, seed: int) -> np.ndarray:
     """Ascending numbers of ``sample`` of N rows, drawn without replacement; all of them where there are no more."""
     if sample is None or N <= whole_number("sample", sample):
@@ -91,16 +104,23 @@ def _values(x: Tensor, codes: np.ndarray, metric: str) -> np.ndarray:
     square, parts = x.square().sum(1), []
     for begin in range(0, len(x), step):
         rows = np.arange(begin, min(begin + step, len(x)))
-        sums = np.add.reduceat(_distances(x, square, rows, metric).numpy(), starts, axis=1)  # [b, K]
-        place, own = np.arange(len(rows)), codes[rows]
-        alone = counts[own] == 1
-        a = sums[place, own] / np.maximum(counts[own] - 1, 1)
-        means = sums / counts
-        means[place, own] = np.inf
-        b = means.min(1)
-        largest = np.maximum(a, b)
-        parts.append(np.where(alone | (largest == 0), 0.0, (b - a) / np.where(largest == 0, 1.0, largest)))
+        parts.append(_of_distances(_distances(x, square, rows, metric).numpy(), codes[rows], counts, starts))
     return np.concatenate(parts)
+
+
+def _of_distances(distances: np.ndarray, own: np.ndarray, counts: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """``s`` of rows of the clusters ``own`` [b] by their ``distances`` [b, S] to all rows, cluster by cluster.
+
+    ``counts`` [K] rows of each cluster begin at the columns ``starts`` [K]. Sums are taken in the order of the columns,
+    the same for any number of threads.
+    """
+    sums, place = np.add.reduceat(distances, starts, axis=1), np.arange(len(own))  # sums [b, K]
+    a = sums[place, own] / np.maximum(counts[own] - 1, 1)
+    means = sums / counts
+    means[place, own] = np.inf
+    b = means.min(1)
+    largest = np.maximum(a, b)
+    return np.where((counts[own] == 1) | (largest == 0), 0.0, (b - a) / np.where(largest == 0, 1.0, largest))
 
 
 def _distances(x: Tensor, square: Tensor, rows: np.ndarray, metric: str) -> Tensor:

@@ -7,8 +7,9 @@ from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from pyfast_mmcl._errors import InputError, UnknownNameError
-from pyfast_mmcl.clustering.how_many import bic, how_many, silhouette
+from pyfast_mmcl.clustering.how_many import bic, how_many
 from pyfast_mmcl.clustering.kmeans import KMeans
+from pyfast_mmcl.metrics.silhouette import silhouette_of_distances
 from tests.check import assert_same_partition, raises_sentence
 
 
@@ -43,8 +44,10 @@ def test_silhouette_equals_scikit_learn():
     X, y = groups(4, N=60, spread=3.0)
     y[0] = 4  # a singleton, whose silhouette is 0
     distances = np.sqrt(((X[:, None].astype(np.float64) - X) ** 2).sum(-1))
-    assert silhouette(distances, y) == pytest.approx(silhouette_score(distances, y, metric="precomputed"), rel=1e-12)
-    assert silhouette(distances, np.zeros(60, dtype=int)) == -1.0
+    assert silhouette_of_distances(distances, y) == pytest.approx(
+        silhouette_score(distances, y, metric="precomputed"), rel=1e-12
+    )
+    assert silhouette_of_distances(distances, np.zeros(60, dtype=int)) == -1.0
 
 
 def test_bic_of_one_gaussian_equals_scikit_learn():
