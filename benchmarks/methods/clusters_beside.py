@@ -22,7 +22,8 @@ TEXT = (
     "so that the ratio counts and not the seconds. Sets of a few thousand rows and up to some 20 clusters are small "
     "for k-means: scikit-learn is faster there, ours from large N · K on (see the whole fits of k-means). The network "
     "of the others is bound by its products, which ours runs at about twice the rate of torch's choice on this CPU; "
-    "rows of several commits are mixed (see each table), some from before that."
+    'bf16 is the same with Training(precision="bf16"), which ClustPy has no switch for. Rows of several commits are '
+    "mixed (see each table)."
 )
 WITHIN, BETTER, WORSE, FEW = "within one sd", "better", "worse", "too few seeds"
 LEAST_SEEDS = 3
@@ -44,9 +45,9 @@ def pairs(folder: Path) -> list[tuple[str, ...]]:
     recorded = results.read(folder)
     lines = []
     for name in recorded.experiment.methods:
-        ours = next((o for o in LINES[name].beside if values(recorded.rows, o, "acc")), "") if name in LINES else ""
-        line = pair(recorded.rows, ours, name) if ours else None
-        lines += [(recorded.experiment.title.removesuffix(", clusters"), *line)] if line else []
+        for ours in LINES[name].beside if name in LINES else ():
+            line = pair(recorded.rows, ours, name)
+            lines += [(recorded.experiment.title.removesuffix(", clusters"), *line)] if line else []
     return lines
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.methods import clusters_clip, clusters_clustpy, clusters_shallow
 from benchmarks.methods.clusters_data import Data
 from benchmarks.methods.clusters_settings import BATCH, Budget
+from pyfast_mmcl.clustering.deep import Training
 from pyfast_mmcl.train.registry import get_estimator
 
 # (data, seed, budget) → labels [N]
@@ -52,7 +53,7 @@ class Line:
     """One line of a table.
 
     run     what is measured
-    beside  for a peer: lines of the package with the same method, of which the first that a table has is compared
+    beside  for a peer: lines of the package with the same method, with each of which it is compared
     once    no seed makes a difference: run for the first one only
     """
 
@@ -66,6 +67,7 @@ class Line:
         return "tac" if isinstance(self.run, Tac) else getattr(self.run, "method", "")
 
 
+_BF16 = {"training": Training(precision="bf16")}
 LINES: dict[str, Line] = {
     "kmeans": Line(Ours("kmeans", fixed={"n_init": 10})),
     "kmeans, scikit-learn": Line(clusters_shallow.kmeans, ("kmeans",)),
@@ -77,17 +79,20 @@ LINES: dict[str, Line] = {
     "spectral clustering, scikit-learn": Line(clusters_shallow.spectral),
     "agglomerative (Ward), scikit-learn": Line(clusters_shallow.agglomerative, once=True),
     "dec": Line(Ours("dec")),
-    "dec, ClustPy": Line(clusters_clustpy.dec, ("dec",)),
+    "dec, bf16": Line(Ours("dec", fixed=_BF16)),
+    "dec, ClustPy": Line(clusters_clustpy.dec, ("dec", "dec, bf16")),
     "idec": Line(Ours("dec", fixed={"improved": True})),
-    "idec, ClustPy": Line(clusters_clustpy.idec, ("idec",)),
+    "idec, bf16": Line(Ours("dec", fixed={"improved": True, **_BF16})),
+    "idec, ClustPy": Line(clusters_clustpy.idec, ("idec", "idec, bf16")),
     "abdc": Line(Ours("abdc")),
-    "abdc, ClustPy": Line(clusters_clustpy.aec, ("abdc",)),
+    "abdc, bf16": Line(Ours("abdc", fixed=_BF16)),
+    "abdc, ClustPy": Line(clusters_clustpy.aec, ("abdc", "abdc, bf16")),
     "den": Line(Ours("den")),
     "den, ClustPy": Line(clusters_clustpy.den, ("den",)),
     "vade": Line(Ours("vade", "unit_range", {"likelihood": "bernoulli"})),
     # ClustPy adds the mean divergence of a batch to the sum of its reconstructions.
     "vade, β 1/256": Line(Ours("vade", "unit_range", {"likelihood": "bernoulli", "beta": 1 / BATCH})),
-    "vade, ClustPy": Line(clusters_clustpy.vade, ("vade, β 1/256", "vade")),
+    "vade, ClustPy": Line(clusters_clustpy.vade, ("vade, β 1/256",)),
     "vade, Gaussian": Line(Ours("vade")),
     "imsat": Line(Ours("imsat")),
     "rim": Line(Ours("rim")),

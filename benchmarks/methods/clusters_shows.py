@@ -9,8 +9,9 @@ from benchmarks.methods.clusters_settings import Budget
 SEEDS = (0, 1, 2, 3, 4)
 KMEANS = ("kmeans", "kmeans, scikit-learn", "kmeans, faiss")
 # A peer's form stands beside ours, so that the two are measured in turns.
-PEERS = ("dec", "dec, ClustPy", "idec", "idec, ClustPy", "abdc", "abdc, ClustPy", "den", "den, ClustPy", "vade",
-         "vade, β 1/256", "vade, ClustPy")  # fmt: skip
+_DEC, _IDEC = ("dec", "dec, bf16", "dec, ClustPy"), ("idec", "idec, bf16", "idec, ClustPy")
+PEERS = (*_DEC, *_IDEC, "abdc", "abdc, bf16", "abdc, ClustPy", "den", "den, ClustPy", "vade", "vade, β 1/256",
+         "vade, ClustPy")  # fmt: skip
 SHALLOW = ("Gaussian mixture, scikit-learn", "spectral clustering, scikit-learn", "agglomerative (Ward), scikit-learn")
 
 
@@ -92,8 +93,8 @@ HAR = Show(
     "HAR, clusters",
     "2,380 windows of four phone and watch sensors (12 channels × 64 steps, every channel with variance 1), 5 "
     "activities.",
-    (*KMEANS, "dec", "dec, ClustPy", "idec", "idec, ClustPy", "abdc", "den", "vade, Gaussian", "imsat", "rim",
-     "spectral_net", "jule", "scan, vectors", *SHALLOW),
+    (*KMEANS, *_DEC, *_IDEC, "abdc", "den", "vade, Gaussian", "imsat", "rim", "spectral_net",
+     "jule", "scan, vectors", *SHALLOW),
     Budget(10, 10, {"imsat": {"epochs": 15}, "rim": {"epochs": 50}, "spectral_net": {"epochs": 30, "batch_size": 512},
                     "scan": _SCAN}),
 )  # fmt: skip
@@ -154,7 +155,7 @@ EMOJI = Show(
     _PIXELS,
     _PICTURES,
 )
-_VIEWS = (*KMEANS, "dec", "dec, ClustPy", "idec", "imsat", "rim", "party", "jule", "scan, vectors", "balanced_kmeans",
+_VIEWS = (*KMEANS, *_DEC, "idec", "imsat", "rim", "party", "jule", "scan, vectors", "balanced_kmeans",
           *SHALLOW)  # fmt: skip
 _JOINED = "All views joined, each shifted to mean 0 and divided by the root of its total variance."
 _TABLES = Budget(15, 15, {"imsat": {"epochs": 20}, "rim": {"epochs": 50}, "party": {"epochs": 20}, "scan": _SCAN})

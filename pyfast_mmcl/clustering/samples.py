@@ -16,7 +16,7 @@ from torch import Tensor
 from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.clustering.inputs import read_rows
 
-_BLOCK_ROWS = 2048
+_BLOCK_ROWS = 1024
 IMAGE_DIMS = 4
 _COLOURS = (1, 3, 4)  # channels of pictures: grey, colours, colours with opacity
 _SLACK = 1e-3  # rounding, beyond the range of images
