@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from pyfast_mmcl._errors import InputError, unknown_name
 from pyfast_mmcl.clustering.base import generator, whole_number
 from pyfast_mmcl.clustering.centroid import CentroidEstimator
 from pyfast_mmcl.clustering.init import INITS
+from pyfast_mmcl.clustering.inputs import Rows
 from pyfast_mmcl.clustering.lloyd import block_step, mean_update
-from pyfast_mmcl.clustering.shared import share, shared_seed, shared_step
+from pyfast_mmcl.clustering.shared import share, shared_seed, shared_step, together
 from pyfast_mmcl.train.registry import estimator
 
 
@@ -113,9 +116,18 @@ class KMeans(CentroidEstimator):
 
     def fit(self, X: Any, y: Any = None) -> KMeans:
         """Cluster the rows of X [N, D]; ``y`` is ignored."""
-        runs, max_iter, tol = self._runs(), whole_number(self.max_iter, "max_iter"), self._tolerance()
-        rows = self._read_fit(X)
-        rng = generator(self.random_state)
+
+        def ready() -> tuple[int, int, float, Rows, np.random.Generator]:
+            return (
+                self._runs(),
+                whole_number(self.max_iter, "max_iter"),
+                self._tolerance(),
+                self._read_fit(X),
+                generator(self.random_state),
+            )
+
+        alike = {name: getattr(self, name) for name in ("n_clusters", "init", "n_init", "max_iter", "tol", "spherical")}
+        runs, max_iter, tol, rows, rng = together(ready, self.processes, alike)
         if self.processes is not None:
             rows = share(rows, self.processes)
             rng = shared_seed(rng, rows)

@@ -7,7 +7,9 @@ float64 without any rounding, so their order does not matter.
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +20,9 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.clustering import inputs
 from pyfast_mmcl.clustering.inputs import CACHE_BYTES, Rows, slices
 from pyfast_mmcl.clustering.lloyd import Sums, block_step
+from pyfast_mmcl.train.memory.wire import Wire
 
+Ready = TypeVar("Ready")
 _GATHER_BYTES = 2**26  # of rows handed round at once
 
 
@@ -26,13 +30,14 @@ class SharedRows(Rows):
     """This process's rows as a part of all. ``len`` and ``blocks`` are of its own rows; ``total``, ``take`` and
     ``variance`` of all, whose numbers go by rank."""
 
-    def __init__(self, own: Rows, group: dist.ProcessGroup | None) -> None:
+    def __init__(self, own: Rows, group: dist.ProcessGroup) -> None:
         self.__dict__.update(own.__dict__)
         self._group = group
         largest = max((float(block.abs().max()) for _, block in own.blocks()), default=0.0)
         table = self._gather(torch.tensor([len(own), own.shape[1], own.dtype == torch.float64, largest]).double())
         if len(set(table[:, 1].tolist())) > 1:
-            raise InputError(f"expected rows of one width in all processes, got {table[:, 1].int().tolist()} features.")
+            widths = " and ".join(f"{int(D)} on rank {rank}" for rank, D in enumerate(table[:, 1].tolist()))
+            raise InputError(f"expected rows of one width in all processes, got {widths}; give them the same features.")
         if len(set(table[:, 2].tolist())) > 1:
             raise InputError(
                 "expected one precision in all processes, but some rows need float64 and others do not; pass all rows "
@@ -143,16 +148,61 @@ def shared_step(rows: SharedRows, centers: Tensor, *, metric: str, backend: str)
     return sums, counts, labels, inertia
 
 
+def together(prepare: Callable[[], Ready], processes: Any, settings: Mapping[str, Any]) -> Ready:
+    """``prepare()`` on each of ``processes`` ("all", or a group of torch.distributed), or on this one alone (None).
+
+    A mistake on one must not leave the others waiting for its rows: before any rows are exchanged, all raise one
+    InputError where ``prepare`` raises one somewhere, or where the ``settings`` differ.
+    """
+    if processes is None:
+        return prepare()
+    wire = Wire(_group(processes), "KMeans")
+    ready, failure = None, None
+    try:
+        ready = prepare()
+    except InputError as error:
+        failure = error
+    told = wire.say(
+        {"problem": None if failure is None else str(failure), **{name: _told(x) for name, x in settings.items()}}
+    )
+    try:
+        wire.refuse([answer["problem"] for answer in told])
+    except InputError as error:
+        raise error from failure
+    for name in settings:
+        for rank, answer in enumerate(told):
+            if answer[name] != told[0][name]:
+                raise InputError(
+                    f"KMeans over {wire.world} processes: {name} is {told[0][name]} on rank 0 and {answer[name]} on "
+                    f"rank {rank}; give all processes the same parameters."
+                )
+    return ready  # type: ignore[return-value]
+
+
 def share(rows: Rows, processes: Any) -> SharedRows:
     """``rows`` as this process's part of those of ``processes``: "all", or a group of torch.distributed."""
+    return SharedRows(rows, _group(processes))
+
+
+def _group(processes: Any) -> dist.ProcessGroup:
     if not dist.is_available() or not dist.is_initialized():
         raise InputError(
             "processes: torch.distributed has not been started; call torch.distributed.init_process_group first, or "
             "leave processes at None."
         )
-    if not isinstance(processes, dist.ProcessGroup) and processes != "all":
+    if isinstance(processes, str) and processes == "all":
+        processes = dist.group.WORLD
+    if not isinstance(processes, dist.ProcessGroup):
         raise InputError(f"processes must be None, 'all' or a group of torch.distributed, got {processes!r}.")
-    return SharedRows(rows, None if isinstance(processes, str) else processes)
+    return processes
+
+
+def _told(value: Any) -> str:
+    """A parameter as the other processes are told it: an array by its shape and a hash."""
+    if not hasattr(value, "shape"):
+        return repr(value)[:200]
+    array = np.ascontiguousarray(torch.as_tensor(value).detach().cpu().numpy())
+    return f"{list(array.shape)} numbers ({hashlib.sha256(array.tobytes()).hexdigest()[:8]})"
 
 
 def shared_seed(rng: np.random.Generator, rows: SharedRows) -> np.random.Generator:

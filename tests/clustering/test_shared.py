@@ -98,9 +98,41 @@ def test_a_grid_makes_sums_exact():
 def test_errors():
     with raises_sentence(InputError, "init_process_group"):
         KMeans(2, processes="all").fit(rows(9))
-    with raises_sentence(InputError, "7, 3"):
-        answers = pool().run(fitted, (0, 1), (rows(9), {"n_clusters": 2}), (rows(9, D=3), {"n_clusters": 2}))
-        raise answers[0]
+
+
+def with_nan():
+    X = rows(9)
+    X[4, 2] = np.nan
+    return X
+
+
+@pytest.mark.parametrize(
+    ("X", "parameters", "words"),
+    [
+        (with_nan(), {}, "KMeans over 2 processes: rank 1 reports: X must be finite, got NaN or inf in row 4"),
+        (rows(9)[:, 0], {}, "rank 1 reports: X must be two-dimensional"),
+        (rows(9)[:0], {}, "rank 1 reports: X is empty"),
+        (rows(9, D=3), {}, "7 on rank 0 and 3 on rank 1"),
+        (rows(9), {"tol": -1.0}, "rank 1 reports: tol must be"),
+        (rows(9), {"n_clusters": 3}, "n_clusters is 2 on rank 0 and 3 on rank 1"),
+        (rows(9), {"init": rows(2)}, "init is 'auto' on rank 0 and [2, 7] numbers"),
+        (rows(9), {"random_state": "one"}, "rank 1 reports: random_state"),
+    ],
+    ids=["nan", "one axis", "no rows", "width", "parameter", "other parameter", "other start", "seed"],
+)
+def test_an_error_on_one_process_is_one_sentence_on_all(X, parameters, words):
+    answers = pool().run(fitted, (0, 1), (rows(9), {"n_clusters": 2}), (X, {"n_clusters": 2, **parameters}))
+    for answer in answers:
+        with raises_sentence(InputError, words):
+            raise answer
+    assert str(answers[0]) == str(answers[1])
+
+
+def test_more_clusters_than_rows_of_all_processes():
+    for answer in pool().run(fitted, (0, 1), *[(rows(9), {"n_clusters": 19})] * 2):
+        with raises_sentence(InputError, "n_samples=18"):
+            raise answer
+    assert len(run(rows(60), 2, n_clusters=45)[0]) == 45  # more than either has
 
 
 def test_torch_rows_stay_torch():

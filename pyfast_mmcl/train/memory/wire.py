@@ -1,4 +1,4 @@
-"""Messages between the processes that share a memory: what one rank says, all ranks hear."""
+"""Messages between processes that share rows or a memory: what one rank says, all ranks hear."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from pyfast_mmcl._errors import InputError
 
 
 class Wire:
-    """One rank's end of ``process_group``. Every method is called by all ranks in the same order."""
+    """One rank's end of ``process_group``. Every method is called by all ranks in the same order.
 
-    def __init__(self, process_group: Any) -> None:
+    owner  what errors begin with
+    """
+
+    def __init__(self, process_group: Any, owner: str = "memory") -> None:
         if not dist.is_available() or not dist.is_initialized():
             raise InputError(
-                "memory: process_group needs torch.distributed; call torch.distributed.init_process_group first, or "
+                f"{owner}: process_group needs torch.distributed; call torch.distributed.init_process_group first, or "
                 "leave process_group=None."
             )
         if not isinstance(process_group, dist.ProcessGroup) or dist.get_rank(process_group) < 0:
             raise InputError(
-                f"memory: expected a process group that this process belongs to, such as "
+                f"{owner}: expected a process group that this process belongs to, such as "
                 f"torch.distributed.group.WORLD, got {type(process_group).__name__}."
             )
-        self.group = process_group
+        self.group, self.owner = process_group, owner
         self.rank, self.world = dist.get_rank(process_group), dist.get_world_size(process_group)
         # A group of NCCL alone carries GPU memory only.
         on_cpu = "cpu:" in dist.get_backend_config(process_group)
@@ -67,4 +70,4 @@ class Wire:
         """Raise InputError for the first problem among those of the ranks, if there is one."""
         for rank, problem in enumerate(problems):
             if problem is not None:
-                raise InputError(f"memory over {self.world} processes: rank {rank} reports: {problem}")
+                raise InputError(f"{self.owner} over {self.world} processes: rank {rank} reports: {problem}")
