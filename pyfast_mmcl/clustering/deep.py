@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from pyfast_mmcl.clustering.base import Estimator, check_n_clusters, generator, 
 from pyfast_mmcl.clustering.codes import DIVERGED
 from pyfast_mmcl.clustering.samples import IMAGE_DIMS, Samples, read_samples
 from pyfast_mmcl.train.engine import Engine
+from pyfast_mmcl.train.identity import told
 from pyfast_mmcl.train.isolate import choose_device, isolated, seed_torch
 from pyfast_mmcl.train.phases import Phase
 from pyfast_mmcl.train.terms import NonFiniteError
@@ -258,7 +258,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     def _identity(self, samples: Samples) -> dict[str, Any]:
         """What a checkpoint must agree with: parameters and a hash of the rows."""
         own = {name: value for name, value in self.get_params(deep=False).items() if name != "training"}
-        plain = {name: _told(value) for name, value in own.items() if name != "random_state"}
+        plain = {name: told(value) for name, value in own.items() if name != "random_state"}
         return {"estimator": type(self).__name__, "parameters": plain, "rows": samples.fingerprint()}
 
     def _warn_empty(self, found: int, K: int) -> None:
@@ -270,24 +270,3 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
                 ConvergenceWarning,
                 stacklevel=3,
             )
-
-
-def _told(value: Any) -> Any:
-    """What a checkpoint says about a parameter: its value, the fields of a policy, or the name of a function."""
-    if isinstance(value, np.ndarray | Tensor):
-        array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
-        return f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, list | tuple):
-        told = [_told(item) for item in value]
-        return tuple(told) if isinstance(value, tuple) else told
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if is_dataclass(value) and isinstance(getattr(value, "fingerprint", None), str):
-        return f"{type(value).__name__} {value.fingerprint}"  # type: ignore[union-attr]
-    if is_dataclass(value) and not isinstance(value, type):
-        return {type(value).__name__: {field.name: _told(getattr(value, field.name)) for field in fields(value)}}
-    if hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    return type(value).__name__

@@ -122,9 +122,13 @@ def _class_shares(long_tail: float | Sequence[float], n_classes: int, seed: int)
 def _shares(name: str, missing: Missing | None, modalities: tuple[str, ...], order: Tensor) -> dict[str, Tensor]:
     """{modality: [T]} shares in the order of the tasks."""
     shares = {}
+    if missing is not None and not isinstance(missing, Mapping):
+        raise InputError(f"{name}: expected {{modality: share of rows without it}} or None, got {missing!r}.")
     for modality, given in (missing or {}).items():
         if modality not in modalities:
             raise unknown_name("modality", modality, modalities)
+        if isinstance(given, str) or not (isinstance(given, int | float) or hasattr(given, "__iter__")):
+            raise InputError(f"{name}: expected a share in [0, 1] for {modality!r}, or one per task, got {given!r}.")
         values = [given] * len(order) if isinstance(given, int | float) else list(given)
         for share in values:
             if not isinstance(share, int | float) or not 0 <= share <= 1:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from pyfast_mmcl._errors import CheckpointError, InputError, unknown_name, whole_number
 from pyfast_mmcl.ops.sampling import fold_seed
 from pyfast_mmcl.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from pyfast_mmcl.train.files import as_folder
+from pyfast_mmcl.train.identity import differences
 from pyfast_mmcl.train.isolate import isolated, seed_torch
 from pyfast_mmcl.train.optimizers import fuse
 from pyfast_mmcl.train.phases import Phase, Player, Step
@@ -80,7 +82,7 @@ class Engine:
         self.network = network.to(device)
         self.seed, self.device, self.threads = seed, device, threads
         self._processes = Processes(accelerator)
-        self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
+        self.checkpoint_dir = None if checkpoint_dir is None else as_folder("checkpoint_dir", checkpoint_dir)
         self.checkpoint_every = None if checkpoint_every is None else whole_number("checkpoint_every", checkpoint_every)
         self.progress = progress
         self.identity = {**(identity or {}), "seed": seed, "precision": precision}
@@ -248,14 +250,11 @@ class Engine:
         save_checkpoint(self.checkpoint_dir, state)
 
     def _take(self, state: dict[str, Any], phases: Sequence[Phase]) -> None:
-        theirs = state.get("training", {})
-        for name in sorted({*self.identity, *theirs}):
-            if self.identity.get(name) != theirs.get(name):
-                raise CheckpointError(
-                    f"checkpoint {self.checkpoint_dir} belongs to another training: its {name} is "
-                    f"{theirs.get(name)!r}, here it is {self.identity.get(name)!r}; use the same settings or another "
-                    f"folder."
-                )
+        if different := differences(state.get("training", {}), self.identity):
+            raise CheckpointError(
+                f"checkpoint {self.checkpoint_dir} belongs to another training: {different}; use the same settings or "
+                f"another folder."
+            )
         try:
             self.network.load_state_dict(state["network"])
         except RuntimeError as error:

@@ -6,6 +6,9 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from pyfast_mmcl._errors import InputError
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -29,6 +32,13 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` atomically."""
     replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))
+
+
+def as_folder(name: str, value: Any) -> Path:
+    """The path of a folder, given as text or Path. Raises InputError for anything else."""
+    if isinstance(value, str | os.PathLike):
+        return Path(value)
+    raise InputError(f"{name}: expected the path of a folder or None, got {value!r}.")
 
 
 def flush(path: Path) -> None:

@@ -19,6 +19,7 @@ from pyfast_mmcl.train.checkpoint import has_checkpoint, load_checkpoint, save_c
 from pyfast_mmcl.train.early import EarlyStop
 from pyfast_mmcl.train.evaluation import Measure, measure_for, measure_name, shown_measure
 from pyfast_mmcl.train.examine import Examiner, answer
+from pyfast_mmcl.train.files import as_folder
 from pyfast_mmcl.train.history import History
 from pyfast_mmcl.train.isolate import choose_device, isolated, seed_torch
 from pyfast_mmcl.train.measure import note_costs
@@ -118,14 +119,15 @@ class Learner(Place):
         self.device = accelerator.device if accelerator else choose_device(device)
         self.model = model.to(self.device)
         self.generator = torch.Generator()
-        self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
+        self.checkpoint_dir = None if checkpoint_dir is None else as_folder("checkpoint_dir", checkpoint_dir)
         self.checkpoint_every = checkpoint_every
         self.progress = progress
         measure_for(measure, "classify")
         self._given_measure, self.by_modality = measure, by_modality
         self.measure_name = measure_name(measure)
         self.trackers = check_trackers(trackers)
-        self.log_dir = Path(log_dir) if log_dir else self.checkpoint_dir / "logs" if self.checkpoint_dir else None
+        logs = self.checkpoint_dir / "logs" if self.checkpoint_dir else None
+        self.log_dir = logs if log_dir is None else as_folder("log_dir", log_dir)
         self._build_optimizer = optimizer_factory(optimizer, lr)
         self.optimizer_name = optimizer_name(optimizer, lr)
         self._optimizer: Any = None

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.train.identity import told
 from pyfast_mmcl.train.part import Part
 from pyfast_mmcl.train.registry import Entry, get_recipe, recipes
 
 
 @dataclass(frozen=True)
 class Method:
-    """Parts in the order of their hooks; hyper: the arguments they were made with; trains_on as in Entry."""
+    """Parts in the order of their hooks; hyper: the arguments they were made with; trains_on as in Entry.
+
+    arguments: of the parts of a list, what each was made with; hyper says it of a recipe's.
+    """
 
     name: str
     parts: list[Part]
     hyper: dict[str, Any]
     trains_on: str = "current"
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 def as_method(method: Any, hyper: dict[str, Any]) -> Method:
@@ -32,7 +37,7 @@ def as_method(method: Any, hyper: dict[str, Any]) -> Method:
                 f"hyper-parameters {sorted(hyper)}: they go with a recipe; set them in the parts themselves."
             )
         name = "+".join(part.name for part in method if isinstance(part, Part))
-        return _checked(Method(name, list(method), {}))
+        return _checked(Method(name, list(method), {}, arguments=_arguments(method)))
     entry = _entry(method)
     parts = entry.build(**hyper)
     return _checked(Method(entry.name, list(parts), _plain({**entry.defaults, **hyper}), entry.trains_on))
@@ -66,6 +71,16 @@ def _checked(method: Method) -> Method:
     if len(answering) > 1:
         raise InputError(f"method {method.name}: only one part may give predictions, got {answering}.")
     return method
+
+
+def _arguments(parts: Sequence[Any]) -> dict[str, Any]:
+    """{"1 Replay": {name: value}}: what fresh parts hold, which is what their constructors stored."""
+    return {
+        f"{place} {type(part).__name__}": {
+            name: told(value) for name, value in vars(part).items() if not name.endswith("_")
+        }
+        for place, part in enumerate(parts, 1)
+    }
 
 
 def _plain(hyper: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -115,10 +116,11 @@ class Replay(Part):
         self.rows = None if rows is None else whole_number("replay rows", rows)
         self.draws = whole_number("draws", draws, least=0)
         self.source_: ReplaySource
-        self._make: Callable[[int], Memory] | None = None
+        self._make: Callable[..., Memory] | None = None
         if source is None:
-            self._make = lambda seed: Memory(capacity, policy=policy, seed=seed, **memory)
-            self.source_ = self._make(0)
+            # Not a lambda: a checkpoint tells two memories apart by the arguments.
+            self._make = partial(Memory, capacity, policy=policy, **memory)
+            self.source_ = self._make(seed=0)
         else:
             self.source_ = check_source(source, capacity=capacity, policy=policy, **memory)
 
@@ -131,7 +133,7 @@ class Replay(Part):
 
     def before_task(self, learner: Learner, task: Task) -> None:
         if self._make is not None and len(self.source_) == 0:
-            self.source_ = self._make(learner.seed)
+            self.source_ = self._make(seed=learner.seed)
 
     def extend(self, learner: Learner, batch: Batch) -> Batch:
         if len(self.source_) == 0:

@@ -11,6 +11,7 @@ from pyfast_mmcl._errors import CheckpointError, InputError
 from pyfast_mmcl.models import Growing
 from pyfast_mmcl.train.checkpoint import has_checkpoint
 from pyfast_mmcl.train.history import History
+from pyfast_mmcl.train.identity import differences
 from pyfast_mmcl.train.modes import rest, resting
 from pyfast_mmcl.train.place import Position
 from pyfast_mmcl.train.teacher import remember_before_growth
@@ -50,14 +51,11 @@ def run_state(learner: Learner) -> dict[str, Any]:
 
 def take_state(learner: Learner, state: dict[str, Any]) -> None:
     """Continue ``learner`` from ``state``. Raises CheckpointError when it belongs to another run."""
-    mine, theirs = _identity(learner), state.get("run", {})
-    for name, here in mine.items():
-        there = theirs.get(name)
-        if there != here:
-            raise CheckpointError(
-                f"checkpoint {learner.checkpoint_dir} belongs to another run: its {name} is {_short(there)}, "
-                f"here it is {_short(here)}; use the same settings or another folder."
-            )
+    if different := differences(state.get("run", {}), _identity(learner)):
+        raise CheckpointError(
+            f"checkpoint {learner.checkpoint_dir} belongs to another run: {different}; use the same settings or "
+            f"another folder."
+        )
     for part, values in zip(learner.parts, state["parts"], strict=True):
         part.load_state_dict(values)
     _take_model(learner, state)
@@ -105,6 +103,7 @@ def _identity(learner: Learner) -> dict[str, Any]:
     return {
         "method": learner.method.name,
         "hyper-parameters": learner.method.hyper,
+        "parts": learner.method.arguments,
         "seed": learner.seed,
         "epochs": learner.given_epochs,
         "batch size": learner.batch_size,
@@ -119,8 +118,3 @@ def _identity(learner: Learner) -> dict[str, Any]:
         "measure by modality": learner.by_modality,
         "stream": learner._stream.fingerprint(),
     }
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"

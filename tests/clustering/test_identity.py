@@ -9,29 +9,30 @@ import torch
 from pyfast_mmcl._errors import CheckpointError
 from pyfast_mmcl.clustering.augment import Batched, Policy
 from pyfast_mmcl.clustering.augmentation.cc import CC
-from pyfast_mmcl.clustering.deep import Training, _told
+from pyfast_mmcl.clustering.deep import Training
 from pyfast_mmcl.clustering.text_bank import TextBank
+from pyfast_mmcl.train.identity import told
 from tests.check import raises_sentence
 from tests.clustering.images import shaded, tiny_encoder
 
 
 def test_parameters_are_told_apart():
-    assert _told((1, "a", None)) == (1, "a", None)
-    assert _told(Policy()) != _told(Policy(flip=0.1)) and _told(Policy()) == _told(Policy())
-    assert _told(Batched(shaded)) == {"Batched": {"function": "tests.clustering.images.shaded"}}
-    assert _told(np.mean).startswith("numpy")
+    assert told((1, "a", None)) == (1, "a", None)
+    assert told(Policy()) != told(Policy(flip=0.1)) and told(Policy()) == told(Policy())
+    assert told(Batched(shaded)) == {"Batched": {"function": "tests.clustering.images.shaded"}}
+    assert told(np.mean).startswith("numpy")
     bank, other = (TextBank(np.eye(2) + offset, ("a", "b")) for offset in (0, 1))
-    assert _told(bank) == _told(TextBank(np.eye(2), ("a", "b"))) != _told(other)
+    assert told(bank) == told(TextBank(np.eye(2), ("a", "b"))) != told(other)
     for value in (Policy(), Batched(shaded), bank, np.mean, object()):
-        json.dumps(_told(value))
+        json.dumps(told(value))
 
 
 def test_arrays_are_told_by_a_hash_however_large_they_are():
     large = np.random.default_rng(0).normal(size=(500, 64))
-    assert len(_told(large)) < 120 and _told(large) == _told(large.copy())
-    assert _told(large) == _told(torch.from_numpy(large)) != _told(large + 1)
-    assert _told(large) != _told(large.reshape(64, 500)) != _told(large.astype(np.float32))
-    assert _told(np.int64(3)) == 3
+    assert len(told(large)) < 120 and told(large) == told(large.copy())
+    assert told(large) == told(torch.from_numpy(large)) != told(large + 1)
+    assert told(large) != told(large.reshape(64, 500)) != told(large.astype(np.float32))
+    assert told(np.int64(3)) == 3
 
 
 def test_another_policy_does_not_resume(tmp_path):
@@ -43,10 +44,11 @@ def test_another_policy_does_not_resume(tmp_path):
 
     fit(Policy(flip=0.5))
     fit(Policy(flip=0.5), resume=True)
-    with raises_sentence(CheckpointError, "another training"):
+    with raises_sentence(CheckpointError, "its parameters.augment.Policy.flip is 0.5, here it is 0.0") as caught:
         fit(Policy(flip=0.0), resume=True)
+    assert len(str(caught.value)) < 200 + len(str(tmp_path))
 
 
 @pytest.mark.parametrize("value", [Policy, Batched], ids=["Policy", "Batched"])
 def test_a_class_is_told_by_its_name(value):
-    assert _told(value) == f"pyfast_mmcl.clustering.augment.{value.__name__}"
+    assert told(value) == f"pyfast_mmcl.clustering.augment.{value.__name__}"

@@ -12,7 +12,7 @@ import torch
 from pyfast_mmcl._errors import CheckpointError, InputError
 from pyfast_mmcl.data import Records, Stream
 from pyfast_mmcl.train import Learner, Part, default_model
-from pyfast_mmcl.train.parts import CrossEntropy
+from pyfast_mmcl.train.parts import CrossEntropy, Replay
 from tests.check import assert_same_bits, raises_sentence
 from tests.train.growing import Columns, Grow, Taught
 
@@ -246,6 +246,28 @@ def test_the_checkpoint_of_another_run_is_refused(stream, tmp_path, change, word
     learner(stream, "finetune", tmp_path).fit(stream)
     with raises_sentence(CheckpointError, "another run", words):
         learner(stream, folder=tmp_path, **{"method": "finetune", **change}).fit(stream, resume=True)
+
+
+def listed(capacity=20, weight=1.0):
+    return [Replay(capacity), Weighted(weight), CrossEntropy()]
+
+
+class Weighted(Part):
+    def __init__(self, weight):
+        self.weight = weight
+        self.seen_ = 0
+
+    def after_step(self, learner, batch, out):
+        self.seen_ += 1
+
+
+def test_a_list_of_parts_is_known_by_their_arguments(stream, tmp_path):
+    learner(stream, listed(), tmp_path).fit(stream)
+    learner(stream, listed(), folder=tmp_path).fit(stream, resume=True)
+    with raises_sentence(CheckpointError, "another run", "parts.2 Weighted.weight is 1.0, here it is 2.0"):
+        learner(stream, listed(weight=2.0), folder=tmp_path).fit(stream, resume=True)
+    with raises_sentence(CheckpointError, "parts.1 Replay._make.arguments is (20,), here it is (30,)"):
+        learner(stream, listed(30), folder=tmp_path).fit(stream, resume=True)
 
 
 def test_another_stream_or_model_is_refused(stream, tmp_path):
