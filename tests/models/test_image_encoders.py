@@ -15,13 +15,13 @@ def made(backbone, shape):
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 9, 11), (4, 33, 48)])
-@pytest.mark.parametrize("name", ["small", "small_resnet"])
-def test_features_of_rows_do_not_mix(name, shape):
+@pytest.mark.parametrize(("name", "features"), [("small", 256), ("small_resnet", 128)])
+def test_features_of_rows_do_not_mix(name, features, shape):
     encoder, width = made(name, shape)
     encoder.eval()
     x = torch.rand(5, *shape)
     together = encoder(x)
-    assert together.shape == (5, width) == (5, 128)
+    assert together.shape == (5, width) == (5, features)
     torch.testing.assert_close(torch.cat([encoder(row[None]) for row in x]), together)
     together.sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in encoder.parameters())
@@ -40,6 +40,17 @@ def test_torchvision_networks_by_name(shape):
 def test_first_convolution_halves_large_images_only():
     assert made("small", (1, 28, 28))[0].layers[0].stride == (2, 2)
     assert made("small", (1, 8, 8))[0].layers[0].stride == (1, 1)
+
+
+def test_a_small_network_knows_where_a_stroke_is():
+    """The mean over the last map does not: it is the same for a stroke one place further."""
+    encoder = made("small", (1, 48, 48))[0].eval()
+    x = torch.zeros(2, 1, 48, 48)
+    x[0, 0, 16:22, 18] = x[1, 0, 24:30, 26] = 1
+    maps = encoder.layers(x)
+    torch.testing.assert_close(maps.mean((2, 3))[0], maps.mean((2, 3))[1])
+    features = encoder(x)
+    assert (features[0] - features[1]).norm() > 0.1 * features.norm(dim=1).mean()
 
 
 def test_a_function_of_channels():
