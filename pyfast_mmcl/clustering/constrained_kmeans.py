@@ -51,8 +51,8 @@ class ConstrainedKMeans(CentroidEstimator):
     Notes
     -----
     The paper assigns rows one after the other and gives up at the first that has no cluster left; here tied rows choose
-    as one, those with the fewest clusters left go first, and later they move while that is cheaper. ``predict`` gives
-    new rows to their nearest centre and knows no links. Bounds on sizes: ``BalancedKMeans``.
+    as one, and those with the fewest clusters left go first. ``predict`` gives new rows to their nearest centre and
+    knows no links. Bounds on sizes: ``BalancedKMeans``.
 
     References
     ----------

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from pyfast_mmcl._errors import InputError
-
-_SWEEPS = 10  # over the groups, looking for cheaper places
 
 
 class Links:
@@ -47,31 +46,33 @@ class Links:
         """Labels [n] of the linked rows from their costs [n, K]: cheap ones, and never two kept apart in one cluster.
 
         The group with the fewest clusters left goes first (as in colouring graphs), among those the one that loses
-        most by its second choice; then groups move while that is cheaper.
+        most by its second choice; each takes the cheapest cluster that is left to it.
         """
-        K = cost.shape[1]
-        total = np.zeros((self.groups, K))
-        np.add.at(total, self.group, cost)
+        n, K = cost.shape
+        total = csr_array((np.ones(n), (self.group, np.arange(n))), shape=(self.groups, n)) @ cost
         label = total.argmin(axis=1)
-        held = np.array([bool(others) for others in self.apart], dtype=bool)  # back by cannot-links
-        label[held] = -1
-        taken = np.zeros((self.groups, K), dtype=np.int64)  # neighbours of a group in a cluster
-        regret = np.ptp(np.partition(total, min(1, K - 1), axis=1)[:, :2], axis=1)
-        waiting = held.copy()
-        while waiting.any():
-            left = np.flatnonzero(waiting)
-            free = (taken[left] == 0).sum(axis=1)
-            left = left[free == free.min()]
-            g = int(left[regret[left].argmax()])
-            self._move(label, taken, g, self._cheapest(total, taken, g))
-            waiting[g] = False
-        for _ in range(_SWEEPS):
-            if not self._improve(total, label, taken, np.flatnonzero(held)):
-                break
+        regret = np.ptp(np.partition(total, min(1, K - 1), axis=1)[:, :2], axis=1).tolist()
+        taken = np.zeros((self.groups, K), dtype=bool)  # clusters of a group's neighbours
+        left = [K] * self.groups
+        # A group whose neighbour takes a cluster is entered again; what it was entered with before is passed over.
+        waiting = [(K, -regret[g], g) for g, others in enumerate(self.apart) if others]
+        heapify(waiting)
+        placed: set[int] = set()
+        while waiting:
+            clusters, _, g = heappop(waiting)
+            if g in placed or clusters != left[g]:
+                continue
+            label[g] = k = self._cheapest(total, taken, g)
+            placed.add(g)
+            for other in self.apart[g]:
+                if other not in placed and not taken[other, k]:
+                    taken[other, k] = True
+                    left[other] -= 1
+                    heappush(waiting, (left[other], -regret[other], other))
         return label[self.group]
 
     def _cheapest(self, total: np.ndarray, taken: np.ndarray, g: int) -> int:
-        allowed = np.where(taken[g] == 0, total[g], np.inf)
+        allowed = np.where(taken[g], np.inf, total[g])
         if not np.isfinite(allowed).any():
             row = int(self.rows[np.flatnonzero(self.group == g)[0]])
             raise InputError(
@@ -79,22 +80,6 @@ class Links:
                 "clusters or drop some of its links."
             )
         return int(allowed.argmin())
-
-    def _improve(self, total: np.ndarray, label: np.ndarray, taken: np.ndarray, held: np.ndarray) -> bool:
-        moved = False
-        for g in held.tolist():
-            k = self._cheapest(total, taken, g)
-            if total[g, k] < total[g, label[g]]:
-                self._move(label, taken, g, k)
-                moved = True
-        return moved
-
-    def _move(self, label: np.ndarray, taken: np.ndarray, g: int, k: int) -> None:
-        for other in self.apart[g]:
-            taken[other, k] += 1
-            if label[g] >= 0:
-                taken[other, label[g]] -= 1
-        label[g] = k
 
 
 def _pairs(value: Any, name: str, N: int) -> np.ndarray:

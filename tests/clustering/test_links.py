@@ -1,5 +1,6 @@
 """Must-links and cannot-links: kept by every fit, near the best of all assignments, and contradictions named."""
 
+import time
 from itertools import product
 
 import numpy as np
@@ -39,6 +40,54 @@ def test_choice_keeps_all_links_and_is_near_the_best(seed, must, cannot):
     assert tuple(labels) in allowed
     best = min(cost[range(6), list(choice)].sum() for choice in allowed)
     assert cost[range(6), labels].sum() <= best + 1.0  # greedy: at most about one row off its best place
+
+
+def one_by_one(links, cost):
+    """The rule written out: look at all groups again after every choice."""
+    K = cost.shape[1]
+    total = np.array([cost[links.group == g].sum(0) for g in range(links.groups)])
+    label = np.where([not others for others in links.apart], total.argmin(1), -1)
+    while (waiting := np.flatnonzero(label < 0)).size:
+        allowed = [np.setdiff1d(np.arange(K), label[list(links.apart[g])]) for g in waiting]
+        second = [np.sort(total[g])[min(1, K - 1)] - total[g].min() for g in waiting]
+        first = min(range(len(waiting)), key=lambda i: (len(allowed[i]), -second[i], waiting[i]))
+        if not len(allowed[first]):
+            return None
+        label[waiting[first]] = allowed[first][total[waiting[first]][allowed[first]].argmin()]
+    return label[links.group]
+
+
+@pytest.mark.parametrize(("rows", "P", "K"), [(30, 20, 1), (40, 60, 4), (80, 120, 7), (60, 400, 20), (50, 30, 2)])
+def test_the_choice_is_that_of_looking_at_everything(rows, P, K):
+    found = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        cannot = rng.integers(0, rows, (P, 2))
+        must = rng.integers(0, rows, (rows // 10, 2)) if K > 2 else None
+        try:
+            links = Links(must, cannot[cannot[:, 0] != cannot[:, 1]], rows)
+        except InputError:
+            continue
+        cost = rng.integers(0, 6, (len(links), K)).astype(float)  # with ties
+        expected = one_by_one(links, cost)
+        if expected is None:
+            with pytest.raises(InputError, match="no cluster was left"):
+                links.choose(cost)
+            continue
+        found += 1
+        np.testing.assert_array_equal(links.choose(cost), expected)
+    assert found or K < 3
+
+
+def test_ten_thousand_cannot_links_take_seconds():
+    rng = np.random.default_rng(0)
+    cannot = rng.integers(0, 100_000, (10_000, 2))
+    links = Links(None, cannot[cannot[:, 0] != cannot[:, 1]], 100_000)
+    cost = rng.random((len(links), 50))
+    start = time.process_time()
+    labels = dict(zip(links.rows.tolist(), links.choose(cost).tolist(), strict=True))
+    assert time.process_time() - start < 5  # all groups were looked at for every choice: minutes
+    assert all(labels[a] != labels[b] for a, b in cannot.tolist() if a != b)
 
 
 def test_must_links_tie_chains():
