@@ -14,7 +14,7 @@ from pyfast_mmcl._errors import InputError, unknown_name
 from pyfast_mmcl.clustering.base import number_in, whole_number
 from pyfast_mmcl.clustering.colors import apply_to, gray, jitter
 from pyfast_mmcl.clustering.rand_augment import cutout, rand_augment
-from pyfast_mmcl.clustering.warps import affine, crop_resize, gaussian_blur, random_boxes, rotation
+from pyfast_mmcl.clustering.warps import affine, crop_resize, gaussian_blur, random_boxes, rotation, slanted
 
 # Kernels of blurring reach as far as a tenth of the image's side (SimCLR).
 _BLUR_SHARE = 0.1
@@ -41,6 +41,7 @@ class Policy:
     ratio           width / height of crops
     flip            chance of mirroring left and right
     rotate          largest angle in degrees; black comes in at the corners
+    shear           largest slant, in pixels to the side per pixel down; black comes in
     jitter          strengths for brightness, contrast, saturation and hue (the last two need colours); None: none
     jitter_chance   share of images that are jittered
     gray            chance of losing the colours
@@ -56,6 +57,7 @@ class Policy:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
     rotate: float = 0.0
+    shear: float = 0.0
     jitter: tuple[float, float, float, float] | None = (0.4, 0.4, 0.4, 0.1)
     jitter_chance: float = 0.8
     gray: float = 0.2
@@ -69,6 +71,7 @@ class Policy:
             if number_in(getattr(self, name), name) > 1:
                 raise InputError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}.")
         number_in(self.rotate, "rotate")
+        number_in(self.shear, "shear")
         whole_number(self.operations, "operations", least=0)
         _check_pair("ratio", self.ratio)
         if self.crop is not None:
@@ -102,8 +105,9 @@ class Policy:
 
     def _place(self, x: Tensor, generator: torch.Generator) -> Tensor:
         B, (H, W) = len(x), (x.shape[2], x.shape[3])
-        if self.rotate > 0:
-            x = affine(x, rotation(self.rotate * (2 * torch.rand(B, generator=generator) - 1)))
+        if self.rotate > 0 or self.shear > 0:
+            u = 2 * torch.rand(B, 2, generator=generator) - 1
+            x = affine(x, slanted(rotation(self.rotate * u[:, 0]), self.shear * u[:, 1]))
         if self.crop is None and self.flip == 0:
             return x.clone()
         area = (1.0, 1.0) if self.crop is None else self.crop
@@ -119,12 +123,21 @@ class Policy:
 
 
 # Named policies. "digits": writing keeps its meaning when turned a little, not when mirrored (IIC's policy for MNIST,
-# Ji et al., ICCV 2019). "strong": SCAN's, four operations of RandAugment and a hole of half the side.
+# Ji et al., ICCV 2019); slants and proportions change too, by which clusters would else tell hands apart, not digits.
+# "strong": SCAN's, four operations of RandAugment and a hole of half the side.
 POLICIES: dict[str, Policy] = {
     "simclr": Policy(),
     "simclr_large": Policy(blur=0.5),
     "strong": Policy(crop=(0.5, 1.0), jitter=None, gray=0.0, operations=4, cutout=0.5),
-    "digits": Policy(crop=(0.4, 1.0), ratio=(1.0, 1.0), flip=0.0, rotate=25.0, jitter=(0.4, 0.4, 0.0, 0.0), gray=0.0),
+    "digits": Policy(
+        crop=(0.5, 1.0),
+        ratio=(0.7, 1.4),
+        flip=0.0,
+        rotate=20.0,
+        shear=0.4,
+        jitter=(0.4, 0.4, 0.0, 0.0),
+        gray=0.0,
+    ),
     "fine_grained": Policy(jitter=None, gray=0.0, fine_grained=True),
     "geometry": Policy(jitter=None, gray=0.0),
     "none": Policy(crop=None, flip=0.0, jitter=None, gray=0.0),

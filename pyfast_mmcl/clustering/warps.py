@@ -91,6 +91,13 @@ def rotation(degrees: Tensor) -> Tensor:
     return torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
 
 
+def slanted(matrix: Tensor, shear: Tensor) -> Tensor:
+    """``matrix`` [B, 2, 3] and then a slant: the row at y shows the row of the input moved by ``shear`` [B] · y."""
+    slant = torch.eye(2, dtype=matrix.dtype, device=matrix.device).repeat(len(shear), 1, 1)
+    slant[:, 0, 1] = shear
+    return slant @ matrix
+
+
 def gaussian_blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Image i blurred by a Gaussian of ``sigma[i]`` pixels cut off at ``radius``; edges are mirrored."""
     H, W = x.shape[2:]

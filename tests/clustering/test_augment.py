@@ -57,6 +57,20 @@ def test_a_box_that_never_fits_becomes_the_middle():
     assert boxes.tolist() == [[0, 16, 4, 8]] * 5
 
 
+def test_a_slant_moves_rows_against_the_middle():
+    x = images(4, size=(7, 15))
+    shear = torch.tensor([0.0, 1.0, -2.0, 1.0])
+    still = warps.rotation(torch.zeros(4))
+    out = warps.affine(x, warps.slanted(still, shear))
+    for i, s in enumerate(shear.int().tolist()):
+        for row in range(7):
+            moved = [x[i, :, row, c] if 0 <= c < 15 else torch.zeros(3) for c in (c + s * (row - 3) for c in range(15))]
+            torch.testing.assert_close(out[i, :, row], torch.stack(moved, 1), rtol=0, atol=1e-4)
+    turned = warps.rotation(torch.full((4,), 30.0))
+    twice = warps.slanted(turned, torch.zeros(4))
+    torch.testing.assert_close(twice, turned)
+
+
 @pytest.mark.parametrize("size", SIZES[1:])
 def test_rotations_are_those_of_torchvision(size, theirs):
     x = images(size=size)
@@ -157,7 +171,8 @@ def test_each_image_has_numbers_of_its_own():
 
 
 @pytest.mark.parametrize("field", [{"flip": 1.0}, {"gray": 1.0}, {"blur": 1.0}, {"jitter": (0.4, 0.4, 0.4, 0.1)},
-                                   {"operations": 3}, {"cutout": 0.5}, {"rotate": 30.0}, {"crop": (0.3, 0.5)}],
+                                   {"operations": 3}, {"cutout": 0.5}, {"rotate": 30.0}, {"shear": 0.5},
+                                   {"crop": (0.3, 0.5)}],
                          ids=lambda field: next(iter(field)))  # fmt: skip
 def test_each_field_changes_something_alone(field):
     alone = {"crop": None, "flip": 0.0, "jitter": None, "gray": 0.0, **field}
@@ -201,7 +216,8 @@ def test_the_policy_that_fits_the_images():
 
 @pytest.mark.parametrize(("bad", "words"), [({"flip": 1.5}, "flip"), ({"crop": (0.5, 0.2)}, "crop"),
                                             ({"crop": (0.2, 1.5)}, "crop"), ({"jitter": (1, 1, 1, 0.6)}, "jitter"),
-                                            ({"rotate": -1}, "rotate"), ({"ratio": (0, 1)}, "ratio"),
+                                            ({"rotate": -1}, "rotate"), ({"shear": -1}, "shear"),
+                                            ({"ratio": (0, 1)}, "ratio"),
                                             ({"operations": 1.5}, "operations")])  # fmt: skip
 def test_bad_policies_are_named(bad, words):
     with raises_sentence(InputError, words):
