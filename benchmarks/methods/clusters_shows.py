@@ -82,7 +82,7 @@ MNIST = Show(
             "imsat": {"epochs": 8},
             "rim": {"epochs": 20},
             "spectral_net": {"epochs": 15},
-            "iic": {"epochs": 8},
+            "iic": {"epochs": 40, "heads": 10},
             "cc": {"epochs": 8},
             "cluster_gan": {"epochs": 20},
         },

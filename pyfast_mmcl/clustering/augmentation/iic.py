@@ -66,7 +66,7 @@ class IIC(DeepEstimator):
         The auxiliary heads have ``over`` times K clusters (§3.4).
     lam : float, default 1.0
         Weight of the entropies of the clusters' sizes; 1 is the mutual information.
-    epochs : int, default 120; batch_size : int, default 256; lr : float, default 3e-3 (Adam)
+    epochs : int, default 120; batch_size : int, default 256; lr : float, default 2e-3 (Adam)
         Paper: 2,000 epochs and more, rate 1e-4, batches of 700 with repetitions. Both kinds of heads learn at every
         step from one pass of the encoder, instead of by turns from epoch to epoch.
     random_state : None, int, numpy Generator or RandomState
@@ -95,7 +95,7 @@ class IIC(DeepEstimator):
         lam: float = 1.0,
         epochs: int = 120,
         batch_size: int = 256,
-        lr: float = 3e-3,
+        lr: float = 2e-3,
         random_state: Any = None,
         training: Training | None = None,
     ) -> None:
