@@ -83,7 +83,7 @@ MNIST = Show(
             "rim": {"epochs": 20},
             "spectral_net": {"epochs": 15},
             "iic": {"epochs": 40, "heads": 10},
-            "cc": {"epochs": 8},
+            "cc": {"epochs": 30},
             "cluster_gan": {"epochs": 20},
         },
     ),
