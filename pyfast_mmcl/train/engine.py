@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from pyfast_mmcl.train.phases import Phase, Player, Step
 from pyfast_mmcl.train.precision import Precision
 from pyfast_mmcl.train.processes import Processes
 from pyfast_mmcl.train.progress import ProgressBar
+from pyfast_mmcl.train.shares import Shares
 from pyfast_mmcl.train.terms import NonFiniteError, add_terms, bad_term, means
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ class Engine:
     threads         CPU threads meanwhile; with 1 the numbers do not depend on the machine's cores. None: as they are
     precision       "no", or "bf16" for products in bfloat16 (autocast; weights stay in float32)
     accelerator     an accelerate.Accelerator: every process takes its share of every batch and gradients are averaged.
-                    Objectives made of means over rows, with no numbers drawn, then learn as one process does, up to
-                    rounding; statistics of a batch (entropies of mean assignments, contrast) are those of each share,
-                    numbers are drawn anew on every process, and running statistics are the first process's
+                    What the objectives and ``Step`` make of the shares, and batch normalisation, are those of the whole
+                    batch: up to rounding, all processes learn what one would, except for numbers that a network draws
+                    as it goes (dropout), which every process draws anew
     checkpoint_dir  folder for checkpoints, written after every epoch and every ``checkpoint_every`` steps
     identity        what a checkpoint must agree with, in JSON
 
@@ -163,17 +164,15 @@ class Engine:
                 self._update(player, optimizer, Step(rows, self._generator, done, epoch))
 
     def _update(self, player: Player, optimizer: torch.optim.Optimizer, step: Step) -> None:
-        share, weight = self._share(step.rows)
+        shares = Shares(self._processes, len(step.batch))
         if rank := self._processes.rank:
             # Other rows than the first process's need other draws.
-            seed = fold_seed(self._generator.initial_seed(), rank)
-            seed_torch(self.device, seed)
-            self._generator.manual_seed(fold_seed(seed, 1))
-        with self._precision.autocast():
-            terms = player.objective(Step(share, step.generator, step.done, step.epoch))
-        total = torch.stack([term.float() for term in terms.values()]).sum() * weight
+            seed_torch(self.device, fold_seed(self._generator.initial_seed(), rank))
+        with self._precision.autocast(), shares.statistics(self.network):
+            terms = player.objective(replace(step, shares=shares))
+        total = torch.stack([term.float() for term in terms.values()]).sum() * shares.weight
         # Of all processes, so that all of them stop when one has to.
-        means_of = self._processes.mean(torch.stack([term.detach().float() for term in terms.values()]) * weight)
+        means_of = self._processes.mean(torch.stack([term.detach().float() for term in terms.values()]) * shares.weight)
         prefix = f"{player.name}." if player.name else ""
         named = {f"{prefix}{name}": term for name, term in zip(terms, means_of, strict=True)}
         add_terms(self._sums, {name: term / player.repeats for name, term in named.items()})
@@ -189,15 +188,6 @@ class Engine:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         optimizer.step()
-
-    def _share(self, rows: Tensor) -> tuple[Tensor, float]:
-        """This process's part of ``rows``, and the weight that makes the average of all the mean over all rows."""
-        world = self._processes.world
-        if len(rows) < 2 * world:
-            # Too few to give every process the two rows that statistics of a batch need: all of them take all.
-            return rows, 1.0
-        mine = rows.tensor_split(world)[self._processes.rank]
-        return mine, len(mine) * world / len(rows)
 
     def _stop_if(self, what: str | None) -> None:
         if what is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from pyfast_mmcl.train.optimizers import Factory
+from pyfast_mmcl.train.shares import Shares
 
 Terms = dict[str, Tensor]
 
@@ -18,16 +19,35 @@ Terms = dict[str, Tensor]
 class Step:
     """One step of a phase: what an objective may draw on.
 
-    rows       int64 [b] on the CPU, the examples of the step
-    generator  of the CPU; with the place of the step it decides everything random
+    batch      int64 [B] on the CPU, the examples of the step
+    generator  of the CPU, the same on all processes: with the place of the step it decides everything random. What it
+               draws for the whole batch is dealt out by ``own``; numbers of torch's generator are a process's own
     done       share of the phase's steps that lie behind, in [0, 1)
     epoch      epoch of the phase, from 0
+    shares     how several processes share the batch; None: there is one
+
+    A mean over ``rows``, one's own examples, becomes the mean over the batch. Where the batch as a whole matters
+    (contrast, entropies of mean assignments), ``gather`` brings together what the processes found for their rows.
     """
 
-    rows: Tensor
+    batch: Tensor
     generator: torch.Generator
     done: float
     epoch: int
+    shares: Shares | None = None
+
+    @property
+    def rows(self) -> Tensor:
+        """int64 [b], the examples of this process: all of them where there is one."""
+        return self.own(self.batch)
+
+    def own(self, x: Tensor) -> Tensor:
+        """This process's rows [m · b, …] of x [m · B, …], m tensors of the whole batch one behind the other."""
+        return x if self.shares is None else self.shares.own(x)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """What all processes have, [m · B, …] in the order of the batch, from x [m · b, …]; with gradients."""
+        return x if self.shares is None else self.shares.gather(x)
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,8 @@ class Phase:
     watch         called without gradients before every ``watch_every``-th step (None: before every epoch), with the
                   number of steps done; True ends the phase
     end           called once after the last step, without gradients
+    least_batch   fewest rows of the last batch of an epoch, or as many as the others have; fewer join the one before:
+                  batch statistics need two rows
     """
 
     name: str
@@ -69,12 +91,13 @@ class Phase:
     watch: Callable[[int], bool | None] | None = None
     watch_every: int | None = None
     end: Callable[[], None] | None = None
+    least_batch: int = 2
 
     @property
     def n_batches(self) -> int:
-        """Steps of an epoch. A last batch of one row joins the one before it: batch statistics need two rows."""
+        """Steps of an epoch."""
         full, rest = divmod(self.n_rows, self.batch_size)
-        return max(1, full + (rest > 1 or (rest == 1 and self.batch_size == 1)))
+        return max(1, full + (rest >= self.least_batch))
 
     def batch(self, order: Tensor, i: int) -> Tensor:
         """The rows of step ``i`` of an epoch whose rows come in this ``order`` [N]."""
@@ -96,7 +119,8 @@ def single(
     watch: Callable[[int], bool | None] | None = None,
     watch_every: int | None = None,
     end: Callable[[], None] | None = None,
+    least_batch: int = 2,
 ) -> Phase:
     """A phase with one player; arguments as those of Player and Phase."""
     player = Player(tuple(parameters), objective, optimizer, schedule=schedule)
-    return Phase(name, (player,), n_rows, epochs, batch_size, start, watch, watch_every, end)
+    return Phase(name, (player,), n_rows, epochs, batch_size, start, watch, watch_every, end, least_batch)

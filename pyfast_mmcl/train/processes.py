@@ -61,6 +61,16 @@ class Processes:
         gathered: Tensor = _Gather.apply(x, self)  # type: ignore[no-untyped-call]
         return gathered
 
+    def total(self, x: Tensor) -> Tensor:
+        """The sum over processes of x, of one shape; backward, every x gets the sum of the gradients that they have.
+
+        Unlike ``gather`` it does not take the loss to be the same everywhere.
+        """
+        if self.world == 1:
+            return x
+        summed: Tensor = _Total.apply(x, self)  # type: ignore[no-untyped-call]
+        return summed
+
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Put the mean over processes in the place of every gradient; one that some lack counts as 0 there."""
         if self.world == 1:
@@ -96,6 +106,10 @@ class Processes:
         gathered: Tensor = self._accelerator.gather(x.contiguous())  # type: ignore[union-attr]
         return gathered
 
+    def sum_of_all(self, x: Tensor) -> Tensor:
+        """As ``total``, without gradients."""
+        return self._reduce(x.contiguous(), "sum")
+
     def _reduce(self, x: Tensor, how: str) -> Tensor:
         reduced: Tensor = self._accelerator.reduce(x, reduction=how)  # type: ignore[union-attr]
         return reduced
@@ -112,3 +126,14 @@ class _Gather(torch.autograd.Function):
         # Every process holds the same gradient of the whole; the mean over processes divides by W again.
         start = ctx.processes.rank * ctx.rows
         return grad[start : start + ctx.rows] * ctx.processes.world, None
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, processes: Processes) -> Tensor:
+        ctx.processes = processes
+        return processes.sum_of_all(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.processes.total(grad), None

@@ -7,16 +7,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from pyfast_mmcl.cli import app
+from pyfast_mmcl.clustering.augmentation.cc import CC
+from pyfast_mmcl.clustering.augmentation.iic import IIC
 from pyfast_mmcl.clustering.augmentation.imsat import IMSAT
+from pyfast_mmcl.clustering.augmentation.rim import RIM
 from pyfast_mmcl.clustering.deep import Training
 from pyfast_mmcl.clustering.distribution.vade import VaDE
+from pyfast_mmcl.clustering.external.tac import TAC
+from pyfast_mmcl.clustering.neighborhood.scan import SCAN
 from pyfast_mmcl.clustering.pseudo_label.dec import DEC
+from pyfast_mmcl.clustering.structure.den import DEN
+from pyfast_mmcl.clustering.structure.jule import JULE
+from pyfast_mmcl.clustering.structure.spectral_net import SpectralNet
 from pyfast_mmcl.data import Records, Stream
 from pyfast_mmcl.train import Learner, default_model
+from tests.clustering.images import SHADES, as_images
 
 # Methods of every kind of loss: per row, with a memory, over pairs, over weights, with a teacher, distilled logits.
 RUNS: dict[str, dict[str, Any]] = {
@@ -32,9 +43,27 @@ RUNS: dict[str, dict[str, Any]] = {
     "parts": {"method": "er", "accumulate": 2, "clip_norm": 0.5, "schedule": "cosine", "warmup": 2},
 }
 
-# Means over rows alone; statistics of a batch and batch normalisation; draws.
-CLUSTERS: dict[str, tuple[Any, dict[str, Any]]] = {
+
+def encoder(channels: int) -> nn.Module:
+    """Batch normalisation behind a layer without bias, whose gradient would be rounding that Adam makes steps of."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(36 * channels, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU())
+
+
+# What all processes learn as one does: means over rows; statistics of a batch, contrast, views and batch normalisation.
+ALIKE: dict[str, tuple[Any, dict[str, Any]]] = {
     "dec": (DEC, {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4, "n_init": 2}),
+    "rim": (RIM, {"epochs": 4}),
+    "iic": (IIC, {"backbone": encoder, "augment": SHADES, "epochs": 3, "lr": 0.01, "heads": 2}),
+    "cc": (CC, {"backbone": encoder, "augment": SHADES, "epochs": 3, "lr": 0.005, "projection": 8}),
+    "scan": (SCAN, {"widths": (16,), "heads": 2, "neighbors": 5, "epochs": 3, "self_label_epochs": 2}),
+    "tac": (TAC, {"text_bank": np.eye(8), "width": 16, "neighbors": 5, "epochs": 3, "n_init": 2}),
+    "spectral_net": (SpectralNet, {"widths": (16,), "siamese": (8,), "siamese_epochs": 2, "epochs": 3, "n_init": 2}),
+    "den": (DEN, {"widths": (16,), "pretrain_epochs": 2, "epochs": 2, "neighbors": 5, "n_init": 2}),
+    "jule": (JULE, {"widths": (16,), "code": 8, "epochs": 1, "neighbors": 10}),
+}
+# Numbers that are drawn on the way differ.
+CLUSTERS = {
+    **ALIKE,
     "imsat": (IMSAT, {"widths": (32,), "epochs": 12}),
     "vade": (VaDE, {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4}),
 }
@@ -72,9 +101,10 @@ def cluster(name: str, folder: Path | None = None, **training: Any) -> dict[str,
     rows = torch.randn(123, 8, generator=g) / 2 + 10 * torch.eye(3, 8)[torch.arange(123) % 3]
     estimator, settings = CLUSTERS[name]
     how = Training(checkpoint_dir=folder, device="cpu", **training)
-    model = estimator(3, batch_size=32, random_state=0, training=how, **settings).fit(rows)
+    X = torch.from_numpy(as_images(rows.numpy())) if estimator.takes_images else rows
+    model = estimator(3, batch_size=32, random_state=0, training=how, **settings).fit(X)
     losses = torch.tensor([value for epoch in model.history_ for value in epoch["terms"].values()])
-    return {"labels": model.labels_, "losses": losses, **model.network_.state_dict()}
+    return {"labels": model.labels_, "losses": losses, "soft": model.predict_proba(X), **model.network_.state_dict()}
 
 
 def main(folder: Path) -> None:

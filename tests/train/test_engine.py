@@ -47,6 +47,14 @@ def test_every_row_comes_once_per_epoch_and_never_alone(n_rows, batch_size, size
         assert not torch.equal(torch.cat(seen[: len(sizes)]), torch.cat(seen[len(sizes) : 2 * len(sizes)]))
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "least", "sizes"), [(11, 3, [4, 4, 3]), (10, 3, [4, 6]), (8, 3, [4, 4]), (10, 99, [4, 6]), (3, 9, [3])]
+)
+def test_a_last_batch_that_is_too_small_joins_the_one_before(n_rows, least, sizes):
+    phase = Phase("one", (), n_rows, 1, 4, least_batch=least)
+    assert [len(phase.batch(torch.arange(n_rows), i)) for i in range(phase.n_batches)] == sizes
+
+
 def test_gradient_descent_is_gradient_descent():
     network = Network()
     data = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
@@ -208,14 +216,3 @@ def test_products_in_bfloat16_leave_weights_in_float32():
     phase = single("x", [network.w], objective, SGD, n_rows=8, epochs=2, batch_size=4)
     engine(network, precision="bf16").run([phase])
     assert set(seen) == {torch.bfloat16} and network.w.dtype == torch.float32 and network.w.isfinite().all()
-
-
-@pytest.mark.parametrize("n", [7, 8, 2, 1])
-def test_shares_of_processes_average_to_the_mean_over_all_rows(n):
-    made, values = engine(Network()), torch.arange(n, dtype=torch.float64) ** 2
-    total = 0.0
-    for rank in range(3):
-        made._processes.rank, made._processes.world = rank, 3
-        rows, weight = made._share(torch.arange(n))
-        total += weight * float(values[rows].mean()) / 3
-    assert total == pytest.approx(float(values.mean()))

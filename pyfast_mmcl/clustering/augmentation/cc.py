@@ -108,9 +108,9 @@ class CC(DeepEstimator):
         policy = policy_for(self.augment, samples.shape)
 
         def objective(step: Step) -> dict[str, Tensor]:
-            codes = network.encoder(two_views(policy, samples.take(step.rows), step.generator))
-            z = normalize(network.instances(codes).float(), dim=1)
-            p, q = network.clusters(codes).float().softmax(1).chunk(2)
+            codes = network.encoder(step.own(two_views(policy, samples.take(step.batch), step.generator)))
+            z = step.gather(normalize(network.instances(codes).float(), dim=1))
+            p, q = step.gather(network.clusters(codes).float().softmax(1)).chunk(2)
             return {
                 "instances": nt_xent(z, 1 / self.tau_instance),
                 "clusters": column_contrast(p, q, self.tau_cluster),

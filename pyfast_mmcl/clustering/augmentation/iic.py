@@ -120,10 +120,10 @@ class IIC(DeepEstimator):
         policy = policy_for(self.augment, samples.shape)
 
         def objective(step: Step) -> dict[str, Tensor]:
-            codes = network.encoder(two_views(policy, samples.take(step.rows), step.generator))
+            codes = network.encoder(step.own(two_views(policy, samples.take(step.batch), step.generator)))
             terms = {}
             for name, heads in (("clusters", network.heads), ("overclusters", network.over)):
-                p, q = network.assign(codes, heads).float().chunk(2)
+                p, q = step.gather(network.assign(codes, heads).float()).chunk(2)
                 terms[name] = -joint_information(joint_assignment(p, q), self.lam).mean()
             return terms
 

@@ -118,7 +118,7 @@ class IMSAT(DeepEstimator):
             log_p = network(x)
             radius = network.radius[step.rows.to(x.device)]
             moved = x + virtual_adversarial(perturbed, x, log_p, radius, xi=self.xi, iterations=self.iterations)
-            p = log_p.exp()
+            p = step.gather(log_p.exp())
             return {
                 "invariance": assignment_divergence(log_p.detach(), perturbed(moved)),
                 "balance": -self.lam * self.mu * marginal_entropy(p),

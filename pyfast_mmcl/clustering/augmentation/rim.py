@@ -75,7 +75,7 @@ class RIM(DeepEstimator):
             network.bias.copy_(-centers.square().sum(1) / 2)
 
         def objective(step: Step) -> dict[str, Tensor]:
-            p = network(samples.take(step.rows)).softmax(1)
+            p = step.gather(network(samples.take(step.rows)).softmax(1))
             return {
                 "balance": -marginal_entropy(p),
                 "certainty": conditional_entropy(p),

@@ -209,12 +209,13 @@ class TAC(DeepEstimator):
             assert network.image_head is not None and network.text_head is not None
             v, t, near_v, near_t = space()
             rows = step.rows.to(v.device)
-            one = torch.randint(self.neighbors, (2, len(rows)), generator=step.generator).to(v.device)
+            one = torch.randint(self.neighbors, (2, len(step.batch)), generator=step.generator).to(v.device)
+            one = torch.stack([step.own(numbers) for numbers in one])
             return mutual_distillation(
-                network.image_head(v[rows]),
-                network.text_head(t[rows]),
-                network.image_head(v[near_v[rows, one[0]]]),
-                network.text_head(t[near_t[rows, one[1]]]),
+                step.gather(network.image_head(v[rows])),
+                step.gather(network.text_head(t[rows])),
+                step.gather(network.image_head(v[near_v[rows, one[0]]])),
+                step.gather(network.text_head(t[near_t[rows, one[1]]])),
                 temperature=contrast_temperature,
                 balance=self.balance,
             )

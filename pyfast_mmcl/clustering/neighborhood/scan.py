@@ -196,8 +196,9 @@ class SCAN(DeepEstimator):
         view = policy_for(self.augment, samples.shape)
 
         def contrast(step: Step) -> dict[str, Tensor]:
-            x = samples.take(step.rows)
-            z = network.project(torch.cat([view(x, step.generator), view(x, step.generator)]))
+            x = samples.take(step.batch)
+            views = torch.cat([view(x, step.generator), view(x, step.generator)])
+            z = step.gather(network.project(step.own(views)))
             return {"contrast": nt_xent(z, 1 / self.temperature)}
 
         learning = [*network.encoder.parameters(), *network.projection.parameters()]
@@ -225,8 +226,9 @@ class SCAN(DeepEstimator):
             return neighbor_consistency(rows, near), -self.entropy * marginal_entropy(rows.exp())
 
         def objective(step: Step) -> dict[str, Tensor]:
-            x = samples.take(torch.cat([step.rows, neighbor(step.rows, step.generator)]))
-            consistency, balance = terms(network(change(x, step.generator)).log_softmax(2))
+            x = samples.take(torch.cat([step.batch, neighbor(step.batch, step.generator)]))
+            answers = network(step.own(change(x, step.generator)))
+            consistency, balance = terms(step.gather(answers.log_softmax(2)))
             return {"consistency": consistency.mean(), "balance": balance.mean()}
 
         def end() -> None:
@@ -244,12 +246,13 @@ class SCAN(DeepEstimator):
         """Rows that are certain teach what they are when they are changed."""
 
         def objective(step: Step) -> dict[str, Tensor]:
-            x = samples.take(step.rows)
+            x = samples.take(step.batch)
             network.eval()  # as they will be predicted
             with torch.no_grad():
-                p = network.scores(x).softmax(1)
+                p = step.gather(network.scores(step.own(x)).softmax(1))
             network.train()
-            return {"certain": confident_cross_entropy(network.scores(change(x, step.generator)), p, self.threshold)}
+            scores = step.gather(network.scores(step.own(change(x, step.generator))))
+            return {"certain": confident_cross_entropy(scores, p, self.threshold)}
 
         learning = [*network.encoder.parameters(), *network.heads.parameters()]
         return single("self-labelling", learning, objective, _adam(self.lr), n_rows=len(samples),

@@ -132,7 +132,8 @@ class DEN(DeepEstimator):
             x = samples.take(step.rows)
             z, answer = autoencoder(x)
             here = step.rows.to(z.device)
-            which = torch.randint(network.neighbors.shape[1], (len(here), 1), generator=step.generator).to(z.device)
+            which = torch.randint(network.neighbors.shape[1], (len(step.batch), 1), generator=step.generator)
+            which = step.own(which).to(z.device)
             near = autoencoder.encode(samples.take(network.neighbors[here].gather(1, which).flatten().cpu()))
             weight = network.affinities[here].gather(1, which).flatten()
             return {

@@ -185,7 +185,7 @@ class JULE(DeepEstimator):
         def contrast(step: Step) -> dict[str, Tensor]:
             if not drawn:
                 drawn.append(Triplets(network.labels))
-            alike, other = drawn[0].draw(step.rows, step.generator)
+            alike, other = map(step.own, drawn[0].draw(step.batch, step.generator))
             z = network(samples.take(torch.cat([step.rows, alike, other]))).chunk(3)
             return {"triplets": weighted_triplet(*z, gamma=self.gamma, margin=self.margin)}
 

@@ -143,19 +143,19 @@ class SpectralNet(DeepEstimator):
 
         def tell_apart(step: Step) -> dict[str, Tensor]:
             anchors = step.rows
-            which = torch.randint(self.neighbors, (len(anchors),), generator=step.generator)
+            which = step.own(torch.randint(self.neighbors, step.batch.shape, generator=step.generator))
             near = network.neighbors[anchors.to(network.neighbors.device)].cpu().gather(1, which[:, None]).flatten()
-            far = torch.randint(N, (len(anchors),), generator=step.generator)
+            far = step.own(torch.randint(N, step.batch.shape, generator=step.generator))
             a = network.siamese(samples.take(anchors))
             b = network.siamese(samples.take(torch.cat([near, far])))
             alike = torch.arange(2 * len(anchors), device=a.device) < len(anchors)
             return {"contrast": pair_contrast(a.repeat(2, 1), b, alike)}
 
         def smooth(step: Step) -> dict[str, Tensor]:
-            x = samples.take(step.rows)
+            x = samples.take(step.batch)
             with torch.no_grad():
                 W = neighbor_affinity(network.siamese(x), self.neighbors)
-            y = network.layers(x).float()
+            y = step.gather(network.layers(step.own(x)).float())
             # What is left when directions are whitened are small differences, too small for bfloat16.
             with torch.autocast(y.device.type, enabled=False):
                 return {"smoothness": graph_smoothness(y @ whitening_of(y), W)}
@@ -173,7 +173,17 @@ class SpectralNet(DeepEstimator):
                                  epochs=self.siamese_epochs, **how))  # fmt: skip
         return [
             *phases,
-            single("spectrum", network.layers.parameters(), smooth, adam, epochs=self.epochs, end=end, **how),
+            # Of fewer rows than functions all are orthonormal in the same way, and nothing can be smooth.
+            single(
+                "spectrum",
+                network.layers.parameters(),
+                smooth,
+                adam,
+                epochs=self.epochs,
+                end=end,
+                least_batch=2 * max(K, self.neighbors),
+                **how,
+            ),
         ]
 
     def _check(self) -> None:

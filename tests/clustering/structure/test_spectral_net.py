@@ -41,6 +41,14 @@ def test_digits_are_found_better_than_by_k_means(siamese):
     assert phases == ({"distances", "spectrum"} if siamese else {"spectrum"})
 
 
+def test_a_few_rows_at_the_end_do_not_inflate_the_smoothness():
+    # Within a batch of 5 rows 10 functions cannot be orthonormal, and those that are hardly smooth.
+    how = {**SMALL, "epochs": 4, "random_state": 0}
+    whole, more = (SpectralNet(10, **how).fit(X[:n]).history_ for n in (600, 605))
+    for a, b in zip(whole, more, strict=True):
+        assert b["steps"] == 2 and b["terms"]["smoothness"] == pytest.approx(a["terms"]["smoothness"], rel=0.5)
+
+
 @pytest.mark.parametrize(("bad", "words"), [({"neighbors": 0}, "neighbors"), ({"siamese": (0,)}, "siamese"),
                                             ({"lr": 0}, "lr")])  # fmt: skip
 def test_bad_parameters_are_named(bad, words):
