@@ -162,6 +162,9 @@ def cluster(
     image_size: Annotated[
         int | None, typer.Option(help="Pixels a side of pictures without encoder. [default: 32]")
     ] = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be read, and say which.")
+    ] = False,
     encoder: Annotated[
         str | None, typer.Option(help="Cluster embeddings by a CLIP: an open_clip name, or tiny.")
     ] = None,
@@ -194,6 +197,7 @@ def cluster(
         "truth": truth,
         "image_shape": image_shape,
         "image_size": image_size,
+        "skip_broken": skip_broken or None,
         "encoder": encoder,
         "pretrained": pretrained,
         "weights": weights,

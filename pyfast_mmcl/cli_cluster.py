@@ -33,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "truth": None,
     "image_shape": None,
     "image_size": 32,
+    "skip_broken": False,
     "encoder": None,
     "pretrained": None,
     "weights": None,
@@ -226,7 +227,9 @@ def write_results(
 ) -> None:
     """Everything but the model and the page."""
     how = {"projection": options["projection"], "seed": options["seed"]}
-    summary = cluster_run.write(folder, done, truth=truth, files=opened.files, tiles=opened.tiles, **how)
+    summary = cluster_run.write(
+        folder, done, truth=truth, files=opened.files, skipped=opened.skipped, tiles=opened.tiles, **how
+    )
     for note in summary.get("notes", ()):
         say(f"note: {note}")
 

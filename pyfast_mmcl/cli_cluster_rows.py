@@ -12,6 +12,7 @@ import torch
 
 from ._errors import InputError
 from .cli_arrays import IMAGES, VECTORS, open_rows
+from .cli_pictures import open_pictures, reader, told_skipped
 from .metrics.clustering import label_codes
 
 # Truth of a folder of pictures: the names of the folders that they lie in.
@@ -27,7 +28,7 @@ class Opened:
     X      [N, D], images [N, C, H, W], or {name: [N, D]} of views
     shape  of a row, for people: "64", "3 × 32 × 32"
     how    one sentence on how they were opened
-    files  the picture of every row
+    files  the picture of every row; skipped: pictures that are none, left out
     tiles  row numbers → images [n, C, H, W] to show
     """
 
@@ -36,6 +37,7 @@ class Opened:
     how: str
     files: tuple[str, ...] = ()
     tiles: Callable[[np.ndarray], np.ndarray] | None = None
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.X.values())) if isinstance(self.X, dict) else self.X)
@@ -115,44 +117,28 @@ def _check_options(data: Path, options: Mapping[str, Any], *, images: bool) -> N
         raise InputError("--encoder gives embeddings, and this method takes images; leave one of them out.")
     if data.is_dir() and (options["key"] or options["columns"] or options["image_shape"]):
         raise InputError(f"{data} is a folder of pictures; --key, --columns and --image-shape are for files of arrays.")
+    if options["skip_broken"] and not data.is_dir():
+        raise InputError(f"--skip-broken is about a folder of pictures, and {data} is none; leave it out.")
     if len(options["key"]) > 1 and (images or _encoder_wanted(options)):
         raise InputError("several --key are views of vectors; methods and encoders of images take one.")
 
 
 def _open_folder(root: Path, options: Mapping[str, Any], *, images: bool, kept: Path | None) -> Opened:
-    files = find_pictures(root)
-    names = tuple(path.relative_to(root).as_posix() for path in files)
-
-    def read(rows: Sequence[int] | np.ndarray, size: int) -> np.ndarray:
-        from .data.files import Shapes, read_image
-
-        shapes = Shapes(size)
-        return torch.stack([read_image(files[int(row)], shapes) for row in rows]).numpy()
-
-    def tiles(rows: np.ndarray) -> np.ndarray:
-        return read(rows, _TILE)
-
-    if _encoder_wanted(options):
-        found, how = _embeddings(lambda rows, side: torch.from_numpy(read(rows, side)), len(files), options, kept)
-        return Opened(found, str(found.shape[1]), f"pictures, {how}", names, tiles)
-    size = options["image_size"]
-    pixels = read(range(len(files)), size)
-    how = f"pictures as {size} × {size} pixels"
+    encoded, size = _encoder_wanted(options), options["image_size"]
+    pictures = open_pictures(root, size=None if encoded else size, skip_broken=options["skip_broken"])
+    read, skipped = reader(pictures), pictures.skipped
+    left_out = f"; {told_skipped(skipped)}" if skipped else ""
+    about: dict[str, Any] = {"files": pictures.names, "tiles": lambda rows: read(rows, _TILE), "skipped": skipped}
+    if encoded:
+        N = len(pictures.files)
+        found, how = _embeddings(lambda rows, side: torch.from_numpy(read(rows, side)), N, options, kept)
+        return Opened(found, str(found.shape[1]), f"pictures, {how}{left_out}", **about)
+    assert pictures.pixels is not None
+    pixels, how = pictures.pixels, f"pictures as {size} × {size} pixels"
     if images:
-        return Opened(pixels, _words(pixels.shape[1:]), how, names, tiles)
+        return Opened(pixels, _words(pixels.shape[1:]), f"{how}{left_out}", **about)
     flat = pixels.reshape(len(pixels), -1)
-    return Opened(flat, str(flat.shape[1]), f"{how}; --encoder clusters embeddings instead", names, tiles)
-
-
-def find_pictures(root: Path) -> list[Path]:
-    """All pictures below a folder, sorted; hidden files and folders are passed over. InputError where there is none."""
-    from .data.files import ENDINGS
-
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in ENDINGS["image"] and path.is_file())
-    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
-    if not found:
-        raise InputError(f"{root} holds no pictures ({', '.join(ENDINGS['image'])}).")
-    return found
+    return Opened(flat, str(flat.shape[1]), f"{how}; --encoder clusters embeddings instead{left_out}", **about)
 
 
 def _as_images(rows: np.ndarray, shape: Sequence[int] | None, data: Path) -> np.ndarray | None:

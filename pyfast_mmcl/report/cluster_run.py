@@ -52,6 +52,7 @@ def write(
     *,
     truth: np.ndarray | None = None,
     files: Sequence[str] = (),
+    skipped: Sequence[str] = (),
     tiles: Callable[[np.ndarray], np.ndarray] | None = None,
     projection: str = "pca",
     seed: int = 0,
@@ -62,7 +63,7 @@ def write(
     probabilities.npy    float32 [N, K] where the method has soft assignments (above 2 GiB a note says so)
     centers.npy          [K, …] where the method has centres
     truth.npy            classes [N] where they are known
-    assignments.csv      picture, cluster
+    assignments.csv      picture, cluster; then the pictures that were skipped, in no cluster
     projection*.npy      places [S, 2] in the plane of S rows, and their numbers
     montage*.npy         images uint8 [K', m, C, H, W] nearest each centre, and their rows (−1 where there are fewer)
     summary.json         sizes, scores, confusion, history
@@ -82,9 +83,13 @@ def write(
     if truth is not None:
         runs.write_array(folder / TRUTH, truth)
     if files:
-        text = export.write_rows(("file", "cluster"), zip(files, done.labels.tolist(), strict=True))
+        text = export.write_rows(
+            ("file", "cluster"), [*zip(files, done.labels.tolist(), strict=True), *((name, "") for name in skipped)]
+        )
         with runs.whole_file(folder / ASSIGNMENTS) as stream:
             stream.write(text.encode("utf-8", "surrogateescape"))
+    if skipped:
+        notes.append(f"{len(skipped)} broken pictures were left out; the last lines of {ASSIGNMENTS} name them.")
     rows = sample_rows(len(done.labels), SAMPLE, seed)
     points = space(done, rows)
     if projection != "none":
