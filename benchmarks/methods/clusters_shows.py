@@ -129,7 +129,7 @@ _PICTURES = Budget(
         "imsat": {"epochs": 8},
         "rim": {"epochs": 20},
         "spectral_net": {"epochs": 20},
-        "iic": {"epochs": 12},
+        "iic": {"epochs": 40, "heads": 10},
         "cc": {"epochs": 80},
         "scan": {"pretext_epochs": 10, "epochs": 4, "self_label_epochs": 0},
         "tac": {"epochs": 100},
