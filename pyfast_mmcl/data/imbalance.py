@@ -113,7 +113,10 @@ def _class_shares(long_tail: float | Sequence[float], n_classes: int, seed: int)
             raise InputError(f"long_tail: expected a ratio of at least 1, got {long_tail}.")
         rank = reservoir_keys(fold_seed(seed, _RANK), torch.arange(n_classes)).argsort().argsort()
         return float(long_tail) ** (-rank.to(torch.float64) / max(1, n_classes - 1))
-    share = torch.as_tensor(long_tail, dtype=torch.float64)
+    try:
+        share = torch.as_tensor(long_tail, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"long_tail: expected a number, or a share per class, got {long_tail!r}.") from error
     if share.shape != (n_classes,) or not bool(((share > 0) & (share <= 1)).all()):
         raise InputError(f"long_tail: expected a number, or a share in (0, 1] for each of {n_classes} classes.")
     return share

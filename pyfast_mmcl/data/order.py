@@ -35,13 +35,15 @@ def permutation(name: str, order: Order, n: int, seed: int) -> Tensor:
         chosen = torch.arange(n) if order is None else torch.as_tensor(order)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name}: expected numbers or one of {', '.join(_NAMED)}, got {order!r}.") from error
-    if chosen.is_floating_point() or sorted(chosen.tolist()) != list(range(n)):
+    if chosen.ndim != 1 or chosen.is_floating_point() or sorted(chosen.tolist()) != list(range(n)):
         raise InputError(f"{name}: expected a permutation of 0…{n - 1}, got {chosen.tolist()}.")
     return chosen.to(torch.int64)
 
 
 def in_order(name: str, things: Sequence[Item], order: Tensor) -> list[Item]:
     """``things``, one per task, in the order of the tasks. Raises InputError for another number of them."""
+    if isinstance(things, str) or not (hasattr(things, "__len__") and hasattr(things, "__getitem__")):
+        raise InputError(f"{name}: expected a list of {len(order)}, one per task, got {things!r}.")
     if len(things) != len(order):
         raise InputError(f"{name}: expected {len(order)}, one per task, got {len(things)}.")
     return [things[t] for t in order.tolist()]

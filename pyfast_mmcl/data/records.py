@@ -102,6 +102,10 @@ class RowRecords:
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise InputError(f"dataset: expected len() and indexing by row, got {type(dataset).__name__}.")
+        if isinstance(dataset, Mapping) and 0 not in dataset:
+            raise InputError(
+                "dataset: expected rows by number, got a dictionary; columns go into Records(columns, target)."
+            )
         if len(dataset) == 0:
             raise InputError("dataset: expected at least one row, got an empty dataset.")
         self.dataset = dataset

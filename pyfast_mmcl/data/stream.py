@@ -71,6 +71,8 @@ class Stream:
         self._records = records
         self._present = dict(present or {})
         self.n_classes = int(records.target.max()) + 1
+        if isinstance(class_names, str) or not (class_names is None or hasattr(class_names, "__iter__")):
+            raise InputError(f"class_names: expected a list of {self.n_classes} names or None, got {class_names!r}.")
         self.class_names = tuple(class_names or map(str, range(self.n_classes)))
         if len(self.class_names) < self.n_classes:
             raise InputError(f"class_names: expected {self.n_classes} names, got {len(self.class_names)}.")

@@ -72,7 +72,7 @@ def measure_for(measure: str | Measure | None, objective: str) -> Measure:
     if callable(measure):
         return lambda answers: _number(measure(answers))
     name = _OF_OBJECTIVE[objective] if measure is None else measure
-    if name not in MEASURES:
+    if not isinstance(name, str) or name not in MEASURES:
         raise unknown_name("measure", name, MEASURES)
     return MEASURES[name]
 

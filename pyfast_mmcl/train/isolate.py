@@ -39,7 +39,7 @@ def choose_device(device: torch.device | str | None) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"device: expected a name such as 'cpu' or 'cuda:0', got {device!r}.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device: {device} was asked for, but torch sees no CUDA device here; use 'cpu'.")

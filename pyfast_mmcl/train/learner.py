@@ -110,7 +110,7 @@ class Learner(Place):
             if value is not None:
                 whole_number(name, value)
         super().__init__(check_epochs(epochs))
-        self.method: Method = as_method(method, hyper or {})
+        self.method: Method = as_method(method, {} if hyper is None else hyper)
         self.parts: list[Part] = self.method.parts
         self.batch_size = whole_number("batch_size", batch_size)
         self.seed = whole_number("seed", seed, least=None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyfast_mmcl._errors import InputError
@@ -31,13 +31,16 @@ def as_method(method: Any, hyper: dict[str, Any]) -> Method:
 
     Raises UnknownNameError for an unknown name or hyper-parameter, InputError for anything else that is no method.
     """
+    if not isinstance(hyper, Mapping):
+        raise InputError(f"hyper: expected {{name: value}} of a recipe's arguments or None, got {hyper!r}.")
     if isinstance(method, Sequence) and not isinstance(method, str):
         if hyper:
             raise InputError(
                 f"hyper-parameters {sorted(hyper)}: they go with a recipe; set them in the parts themselves."
             )
         name = "+".join(part.name for part in method if isinstance(part, Part))
-        return _checked(Method(name, list(method), {}, arguments=_arguments(method)))
+        made = _checked(Method(name, list(method), {}))
+        return replace(made, arguments=_arguments(made.parts))
     entry = _entry(method)
     parts = entry.build(**hyper)
     return _checked(Method(entry.name, list(parts), _plain({**entry.defaults, **hyper}), entry.trains_on))

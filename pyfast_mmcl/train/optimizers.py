@@ -25,7 +25,7 @@ def optimizer_factory(optimizer: str | Factory = "adamw", lr: float | None = Non
         if lr is not None:
             raise InputError("lr: it goes with an optimizer given by name; set it inside your own optimizer function.")
         return optimizer
-    if optimizer not in OPTIMIZERS:
+    if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
         raise unknown_name("optimizer", optimizer, OPTIMIZERS)
     kind, default = OPTIMIZERS[optimizer]
     rate = default if lr is None else number_above_zero("lr", lr)

@@ -27,7 +27,7 @@ class Precision:
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
-        if name not in PRECISIONS:
+        if not isinstance(name, str) or name not in PRECISIONS:
             raise unknown_name("precision", name, PRECISIONS)
         self.name = name
         self._device = device.type

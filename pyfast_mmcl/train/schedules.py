@@ -33,7 +33,7 @@ class LearningRate:
     """
 
     def __init__(self, schedule: str | Schedule = "constant", warmup: float = 0) -> None:
-        if not callable(schedule) and schedule not in SCHEDULES:
+        if not callable(schedule) and not (isinstance(schedule, str) and schedule in SCHEDULES):
             raise unknown_name("schedule", schedule, SCHEDULES)
         self._schedule = schedule if callable(schedule) else SCHEDULES[schedule]
         self.name = schedule if isinstance(schedule, str) else getattr(schedule, "__qualname__", repr(schedule))
