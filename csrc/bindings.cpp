@@ -17,6 +17,7 @@
 #include "fisher/quadratic.h"
 #include "knn/lloyd.h"
 #include "knn/search.h"
+#include "knn/seeding.h"
 #include "sampling/alias.h"
 #include "sampling/hash.h"
 #include "sampling/reservoir.h"
@@ -114,6 +115,34 @@ void lloyd(const py::object& x, const py::object& centers, int metric_code, cons
   args.costs = view(costs, "costs").on_cpu().is({DType::f64}).has_shape({n}).contiguous().as<double>();
   py::gil_scoped_release release;
   pyfast::knn::lloyd_cpu(args);
+}
+
+void seeding(const py::object& x, const py::object& weights, const py::object& cost, const py::object& starts,
+             const py::object& draws, const py::object& uniform, const py::object& chosen, int threads) {
+  pyfast::knn::SeedingArgs args;
+  const Array table = view(x, "x"), u = view(uniform, "uniform"), s = view(starts, "starts");
+  table.on_cpu().is({DType::f32}).has_shape({-1, -1}).contiguous();
+  args.n = table.shape[0];
+  args.d = table.shape[1];
+  args.x = table.as<float>();
+  args.weights = view(weights, "weights").on_cpu().is({DType::f64}).has_shape({args.n}).contiguous().as<double>();
+  args.cost = view(cost, "cost").on_cpu().is({DType::f64}).has_shape({args.n}).contiguous().as<double>();
+  args.starts = s.on_cpu().is({DType::i64}).has_shape({-1}).contiguous().as<int64_t>();
+  args.parts = s.shape[0] - 1;
+  args.draws = view(draws, "draws").on_cpu().is({DType::i64}).has_shape({s.shape[0]}).contiguous().as<int64_t>();
+  args.uniform = u.on_cpu().is({DType::f64}).has_shape({-1, -1}).contiguous().as<double>();
+  args.trials = u.shape[1];
+  args.chosen = view(chosen, "chosen").on_cpu().is({DType::i64}).has_shape({u.shape[0]}).contiguous().as<int64_t>();
+  args.threads = threads;
+  args.kernels = &kernels();
+  pyfast::require(args.parts >= 0 && args.trials >= 1, "starts and uniform: expected one entry at least");
+  pyfast::require(args.starts[0] == 0 && args.starts[args.parts] == args.n, "starts: expected 0 to the number of rows");
+  pyfast::require(args.draws[0] == 0 && args.draws[args.parts] == u.shape[0], "draws: expected 0 to those of uniform");
+  for (int64_t p = 0; p < args.parts; ++p)
+    pyfast::require(args.starts[p] <= args.starts[p + 1] && args.draws[p] <= args.draws[p + 1],
+                    "starts and draws: expected ascending numbers");
+  py::gil_scoped_release release;
+  pyfast::knn::seeding_cpu(args);
 }
 
 const pyfast::fisher::Kernels& fisher_kernels() { return pyfast::fisher::kernels_for(pyfast::current_isa()); }
@@ -799,6 +828,7 @@ PYBIND11_MODULE(_C, m) {
       .def_property_readonly("nbytes", &Bank::bytes);
   m.def("knn", &knn);
   m.def("lloyd", &lloyd);
+  m.def("seeding", &seeding);
   py::class_<con::Bank>(m, "ReferenceRows")
       .def(py::init([](const py::object& x, bool bfloat16, int threads) {
         const con::Rows r = pair_rows(x, "rows");

@@ -40,14 +40,15 @@ def growing_centers(
     able = np.flatnonzero(weights > 0)
     sizes = sample_sizes(len(able), K, rows.shape[1])
     if sizes[0] <= K:
-        return plus_plus_in_parts(rows, K, rng, weights=weights, backend=backend)
+        everything = Rows(rows.take(np.arange(rows.total)), rows.center_dtype)
+        return plus_plus_in_parts(everything, K, rng, weights=weights, backend=backend)
     order = rng.choice(able, size=sizes[-1], replace=False)
-    sample = torch.empty(0, rows.shape[1], dtype=rows.center_dtype, device=rows.device)
+    sample = torch.empty(sizes[-1], rows.shape[1], dtype=rows.center_dtype, device=rows.device)
     centers = None
-    for size in sizes:
+    for before, size in zip([0, *sizes], sizes, strict=False):
         # In ascending order: a memory map is read forwards.
-        sample = torch.cat([sample, rows.take(np.sort(order[len(sample) : size]))])
-        stage = Rows(sample, rows.center_dtype)
+        sample[before:size] = rows.take(np.sort(order[before:size]))
+        stage = Rows(sample[:size], rows.center_dtype)
         if centers is None:
             centers = plus_plus_in_parts(stage, K, rng, backend=backend)
             continue

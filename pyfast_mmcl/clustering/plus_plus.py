@@ -6,6 +6,7 @@ order in float64: the same seed gives the same rows whatever the number of threa
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from torch import Tensor
 from pyfast_mmcl.clustering.distances import nearest_cost
 from pyfast_mmcl.clustering.inputs import Rows
 from pyfast_mmcl.clustering.nearer import Nearer
+from pyfast_mmcl.ops.knn import draw_in_parts
 
 _WHOLE = 256  # centres up to which they are drawn from all rows at once
 _ROWS_PER_PART = 32  # rows per part from which the parts are made
+_AHEAD = 3  # one of so many draws left is given to parts by their present inertia, before it is looked at again
 
 
 def kmeans_plus_plus(
@@ -67,8 +70,9 @@ def plus_plus_in_parts(
 ) -> Tensor:
     """k-means++ in which a centre attracts rows of its own part only: about N·√K distances instead of N·K.
 
-    The parts are the rows nearest to each of √K centres that k-means++ draws from a sample. From then on a part is
-    drawn with probability ∝ its inertia, and a row within it as in k-means++. Up to K = 256 this is k-means++ itself.
+    The parts are the rows nearest to each of √K centres that are drawn first, from a sample and in the same way. From
+    then on parts share the draws by their inertia, and within each rows are drawn as in k-means++. Up to
+    K = 256 this is k-means++ itself.
     """
     weights = np.ones(len(rows)) if weights is None else weights
     able = np.flatnonzero(weights > 0)
@@ -76,47 +80,59 @@ def plus_plus_in_parts(
         return kmeans_plus_plus(rows, K, rng, weights=weights, backend=backend)
     heads = int(np.ceil(np.sqrt(K)))
     some = np.sort(rng.choice(able, size=min(len(able), _ROWS_PER_PART * heads), replace=False))
-    centers = kmeans_plus_plus(
-        Rows(rows.take(some), rows.center_dtype), heads, rng, weights=weights[some], backend=backend
-    )
+    sample = Rows(rows.take(some), rows.center_dtype)
+    centers = plus_plus_in_parts(sample, heads, rng, weights=weights[some], backend=backend)
     cost, owner = nearest_cost(rows, centers, metric="l2", backend=backend)
     order = able[np.argsort(owner[able], kind="stable")]
-    members = np.split(order, np.cumsum(np.bincount(owner[able], minlength=heads))[:-1])
-    parts = [_Part(rows, index, cost[index], weights[index], backend) for index in members if len(index)]
-    mass = np.array([part.mass for part in parts])
-    trials = 2 + int(np.log(K))
-    chosen: list[int] = []
-    while len(chosen) < K - heads and mass.any():
-        place = int(draw(rng, mass, 1)[0])
-        chosen.append(parts[place].choose(rng, trials))
-        mass[place] = parts[place].mass
+    parts = _Parts(rows, order, centers, owner[order], cost[order], weights[order], backend)
+    chosen = parts.choose(rng, K - heads)
     left = K - heads - len(chosen)
-    picked = np.concatenate([chosen, other_rows(rng, weights, chosen, left)]) if left else np.array(chosen)
+    picked = np.concatenate([order[chosen], other_rows(rng, weights, order[chosen], left)]) if left else order[chosen]
     return torch.cat([centers, rows.take(picked)])
 
 
-class _Part:
-    """Some rows, drawn from as in k-means++ while those of other parts are left alone."""
+class _Parts:
+    """Rows in the order of their parts, drawn from as in k-means++ while those of other parts are left alone."""
 
-    def __init__(self, rows: Rows, index: np.ndarray, cost: np.ndarray, weights: np.ndarray, backend: str) -> None:
-        self._index, self._cost, self._weights = index, cost, weights
-        self._rows = Rows(rows.take(index), rows.center_dtype)
-        self._nearer = Nearer(self._rows, backend=backend)
+    def __init__(
+        self,
+        rows: Rows,
+        order: np.ndarray,  # [n] numbers of rows
+        centers: Tensor,  # [H, D]
+        owner: np.ndarray,  # [n] ascending
+        cost: np.ndarray,  # [n]
+        weights: np.ndarray,  # [n]
+        backend: str,
+    ) -> None:
+        table = rows.take(order)
+        if table.dtype != torch.float32:
+            # Differences to the part's own centre, in units of the largest: float32 holds these closely enough.
+            unit = 2.0 ** math.ceil(math.log2(max(math.sqrt(cost.max()), 1e-300)))
+            mine = torch.from_numpy(owner).to(centers.device)
+            table, cost = ((table - centers[mine]) / unit).float(), cost / unit / unit
+        self._table = table.cpu().contiguous()
+        # What is drawn is drawn on the CPU, wherever distances are computed.
+        self._backend = "auto" if backend == "triton" else backend
+        self._weights, self._cost = weights, cost
+        self._starts = np.append(np.flatnonzero(np.diff(owner, prepend=-1)), len(order))
 
-    @property
-    def mass(self) -> float:
-        return float((self._cost * self._weights).sum())
-
-    def choose(self, rng: np.random.Generator, trials: int) -> int:
-        """The number of the drawn row that lowers the inertia most; its cost and that of its neighbours fall."""
-        candidates = draw(rng, self._cost * self._weights, trials)
-        found = self._nearer.find(self._rows.take(candidates), self._cost)
-        gains = [((self._cost[index] - new) * self._weights[index]).sum() for index, new in found]
-        best = int(np.argmax(gains))
-        index, new = found[best]
-        self._cost[index] = new
-        self._cost[candidates[best]] = 0.0
-        return int(self._index[candidates[best]])
+    def choose(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Places of ``count`` drawn rows in the order, fewer where all rows lie on a centre before."""
+        chosen = np.empty(0, dtype=np.int64)
+        trials = 2 + int(np.log(count))
+        while True:
+            # A part without mass has had all its rows drawn.
+            mass = np.add.reduceat(self._cost * self._weights, self._starts[:-1])
+            left = count - len(chosen)
+            if left == 0 or not mass.any():
+                return chosen
+            share = rng.multinomial(-(-left // _AHEAD), mass / mass.sum())
+            draws = np.concatenate([[0], np.cumsum(share)])
+            uniform = rng.random((int(draws[-1]), trials))
+            drawn = draw_in_parts(
+                self._table, self._weights, self._cost, self._starts, draws, uniform, backend=self._backend
+            )
+            chosen = np.concatenate([chosen, drawn[drawn >= 0]])
 
 
 def draw(rng: np.random.Generator, mass: np.ndarray, count: int) -> np.ndarray:

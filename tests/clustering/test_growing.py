@@ -10,6 +10,7 @@ from pyfast_mmcl.clustering.inputs import read_rows
 from pyfast_mmcl.clustering.kmeans import KMeans
 from pyfast_mmcl.clustering.lloyd import lloyd
 from pyfast_mmcl.clustering.plus_plus import kmeans_plus_plus, plus_plus_in_parts
+from pyfast_mmcl.ops.knn import draw_in_parts
 from tests.check import assert_same_bits
 
 
@@ -104,8 +105,32 @@ def test_a_thousand_clusters_take_a_fraction_of_the_distances(monkeypatch):
             pairs.append(len(candidates) * len(cost))
             return super().find(candidates, cost)
 
+    def counting(x, weights, cost, starts, draws, uniform, **options):
+        pairs.append((np.diff(starts) * np.diff(draws)).sum() * uniform.shape[1])
+        return draw_in_parts(x, weights, cost, starts, draws, uniform, **options)
+
     monkeypatch.setattr(plus_plus, "Nearer", Counting)
+    monkeypatch.setattr(plus_plus, "draw_in_parts", counting)
     X = np.random.default_rng(0).normal(size=(4000, 4)).astype(np.float32)
     centers = plus_plus_in_parts(read_rows(X), 1000, np.random.default_rng(0))
     assert len(np.unique(centers.numpy(), axis=0)) == 1000
     assert sum(pairs) < 0.05 * 8 * 4000 * 1000  # k-means++ itself looks at 8 candidates for each centre
+
+
+@pytest.mark.usefixtures("parts_from_eight")
+def test_parts_of_rows_far_from_the_origin_are_drawn_in_their_own_units():
+    # float64 rows whose differences float32 would lose: drawn as from the same rows around the origin.
+    grid = np.stack(np.divmod(np.arange(64), 8), axis=1)
+    X = 1e-20 * (np.repeat(grid, 20, axis=0) + 0.001 * np.random.default_rng(0).normal(size=(1280, 2)))
+    for offset in (0.0, 1e-12):
+        rows = read_rows(X + offset)
+        assert rows.center_dtype == torch.float64
+        centers = plus_plus_in_parts(rows, 64, np.random.default_rng(0)).numpy() - offset
+        assert len(np.unique(np.round(1e20 * centers), axis=0)) >= 60
+
+
+@pytest.mark.usefixtures("parts_from_eight")
+def test_duplicates_fill_up_once_all_distinct_rows_are_centres():
+    X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32).repeat(10, 0)
+    centers = plus_plus_in_parts(read_rows(X), 50, np.random.default_rng(0)).numpy()
+    assert len(centers) == 50 and len(np.unique(centers, axis=0)) == 20

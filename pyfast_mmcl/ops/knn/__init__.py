@@ -6,6 +6,7 @@
 | `PackedRows`, a growing bank| packed.py     |
 | `nearest`, k = 1            | nearest.py    |
 | `lloyd_step`, k-means       | lloyd.py      |
+| `draw_in_parts`, k-means++  | seeding.py    |
 | the truth in float64 torch  | reference.py  |
 """
 
@@ -13,5 +14,6 @@ from .lloyd import lloyd_step
 from .nearest import nearest
 from .packed import PackedRows
 from .search import knn
+from .seeding import draw_in_parts
 
-__all__ = ["PackedRows", "knn", "lloyd_step", "nearest"]
+__all__ = ["PackedRows", "draw_in_parts", "knn", "lloyd_step", "nearest"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,3 +73,14 @@ def lloyd(x: Tensor, centers: Tensor, metric: str) -> tuple[Tensor, Tensor, Tens
         _native.capsule(x), _native.capsule(centers), METRICS.index(metric), *outputs, torch.get_num_threads()
     )
     return sums, counts, labels, costs
+
+
+def draw_in_parts(
+    x: Tensor, weights: np.ndarray, cost: np.ndarray, starts: np.ndarray, draws: np.ndarray, uniform: np.ndarray
+) -> np.ndarray:
+    """Chosen rows int64 [S]; ``cost`` falls in place."""
+    chosen = np.full(len(uniform), -1, dtype=np.int64)
+    arrays = [torch.from_numpy(a) for a in (weights, cost, starts, draws, uniform, chosen)]
+    capsules = [_native.capsule(t) for t in arrays]
+    _native.module().seeding(_native.capsule(x), *capsules, torch.get_num_threads())
+    return chosen
