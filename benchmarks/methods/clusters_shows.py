@@ -145,7 +145,7 @@ _PICTURES = Budget(
         "spectral_net": {"epochs": 20},
         "iic": {"epochs": 40, "heads": 10},
         "cc": {"epochs": 80},
-        "scan": {"pretext_epochs": 10, "epochs": 4, "self_label_epochs": 0},
+        "scan": {"pretext_epochs": 60, "epochs": 20, "self_label_epochs": 0},
         "tac": {"epochs": 100},
     },
 )
