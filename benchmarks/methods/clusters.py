@@ -46,8 +46,8 @@ OF_LINES = {
     "ClustPy": "ClustPy's methods have the network, epochs and batches of ours and their own losses, optimisers and "
     "rates; our dec renews its targets once an epoch and goes on to the last one, since ClustPy's does.",
     "iic": 'The networks of images (iic, cc, scan) train with Training(precision="bf16").',
-    "vade": 'A "vade" without further words has a Bernoulli likelihood and the bound of its paper, under which the '
-    "codes of rows of few features collapse; β 1/256 weighs the divergence as ClustPy does in batches of 256.",
+    "vade": 'A "vade" without further words has a Bernoulli likelihood and the bound of its paper; β 1/256 weighs the '
+    "divergence as ClustPy does in batches of 256.",
 }
 COLUMNS = (
     Column("acc", "ACC", "%"),

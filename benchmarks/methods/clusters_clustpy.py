@@ -21,6 +21,7 @@ from pyfast_mmcl._errors import BackendError
 
 STARTS = {"n_init": 20}  # of the k-means that starts the centres; ours
 GROUP = 2  # coordinates per cluster of DEN's code; ours
+_OURS = {"DEC": "dec", "IDEC": "dec", "AEC": "abdc", "VaDE": "vade", "DEN": "den"}
 
 
 @cache
@@ -57,7 +58,8 @@ def vade(data: Data, seed: int, budget: Budget) -> np.ndarray:
 
 def den(data: Data, seed: int, budget: Budget) -> np.ndarray:
     """It learns by the whole objective from the start: for as many epochs as ours has in both phases."""
-    options = {"group_size": GROUP, "pretrain_epochs": budget.pretrain + budget.epochs}
+    ours = budget.of("den", len(data.y))
+    options = {"group_size": GROUP, "pretrain_epochs": ours["pretrain_epochs"] + ours["epochs"]}
     return _fitted("DEN", data.vectors, data.K, seed, budget, code=GROUP * data.K, **options).labels_
 
 
@@ -65,9 +67,10 @@ def _fitted(name: str, rows: np.ndarray, K: int, seed: int, budget: Budget, code
     deep = library()
     network = deep.vade._VaDE_VAE if name == "VaDE" else deep.neural_networks.FeedforwardAutoencoder
     layers = {"layers": [rows.shape[1], *WIDTHS, code], "activation_fn": torch.nn.ReLU}
-    epochs = {"pretrain_epochs": budget.pretrain}
+    ours = budget.of(_OURS[name], len(rows))
+    epochs = {"pretrain_epochs": ours["pretrain_epochs"]}
     if name != "DEN":
-        epochs["clustering_epochs"] = budget.epochs
+        epochs["clustering_epochs"] = ours["epochs"]
     model = getattr(deep, name)(
         n_clusters=K,
         batch_size=BATCH,

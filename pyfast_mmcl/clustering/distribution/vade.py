@@ -25,6 +25,8 @@ from pyfast_mmcl.train.registry import estimator
 _LIKELIHOODS = ("gaussian", "bernoulli")
 # Variances of a mixture component stay above this: a component of equal codes would have none.
 _LEAST_VARIANCE = 1e-4
+# Of a component's variance: how far a code is unsure where clustering starts.
+_FIRST_VARIANCE = 0.1
 _SEEDS = 2**31 - 1
 
 
@@ -68,12 +70,15 @@ class VaDE(DeepEstimator):
         Of the rows: normal with variance 1 around the decoder's answer, for rows scaled to mean 0 and variance 1; or
         Bernoulli with its probabilities, for rows scaled into [0, 1], as the paper has it for images.
     pretrain_epochs : int, default 50
-        Epochs of plain reconstruction; a mixture fitted to the codes then starts the prior. (The paper pretrains layer
-        by layer.)
+        Epochs of plain reconstruction; a mixture fitted to the codes then starts the prior, and every code with a tenth
+        of a component's variance. (The paper pretrains layer by layer, and draws the weights of the variance.)
     beta : float, default 1
-        Weight of the divergence; 1 is the paper's bound. Rows of few features say too little to pay for it, and their
-        codes collapse into the prior: a smaller weight keeps them in use (Higgins et al., *beta-VAE*, ICLR 2017).
-    epochs : int, default 300; batch_size : int, default 100; lr : float, default 2e-3 (Adam, times 0.9 every 10 epochs)
+        Weight of the divergence; 1 is the paper's bound. Rows of few features may say too little to pay for it, so that
+        their codes collapse into the prior: a smaller weight keeps them in use (Higgins et al., *beta-VAE*, ICLR 2017).
+    epochs : int, default 300; batch_size : int, default 100
+    lr : float, default 5e-4 (Adam, times 0.9 every 10 epochs)
+        The paper has 2e-3, after layer-by-layer pretraining; after the one here that rate undoes within an epoch what
+        pretraining has found, and clusters are lost.
     random_state : None, int, numpy Generator or RandomState
     training : Training, default Training()
 
@@ -98,7 +103,7 @@ class VaDE(DeepEstimator):
         pretrain_epochs: int = 50,
         epochs: int = 300,
         batch_size: int = 100,
-        lr: float = 2e-3,
+        lr: float = 5e-4,
         random_state: Any = None,
         training: Training | None = None,
     ) -> None:
@@ -136,6 +141,10 @@ class VaDE(DeepEstimator):
             network.weight_scores.copy_(torch.from_numpy(fitted.weights_).log())
             network.centers.copy_(torch.from_numpy(fitted.means_))
             network.center_log_variance.copy_(torch.from_numpy(fitted.covariances_).log())
+            # Codes have whatever scale pretraining gave them: drawn weights would bury their clusters under noise.
+            within = torch.from_numpy(fitted.weights_ @ fitted.covariances_)
+            network.log_variance.weight.zero_()
+            network.log_variance.bias.copy_((_FIRST_VARIANCE * within).log())
 
         def cluster(step: Step) -> dict[str, Tensor]:
             x = samples.take(step.rows)

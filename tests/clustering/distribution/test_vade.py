@@ -27,6 +27,17 @@ def test_the_prior_starts_from_a_mixture_of_the_codes():
     assert float((of_cluster.mean(0) - model.network_.centers[0]).norm()) < float(codes.std(0).norm())
 
 
+def test_codes_start_with_a_tenth_of_the_variance_within_components():
+    network = VaDE(10, **{**SMALL, "epochs": 0}, random_state=0).fit(X).network_
+    within = network.mixture()[0].exp() @ network.center_log_variance.exp()
+    torch.testing.assert_close(network.log_variance(torch.rand(3, 128)), (within / 10).log().expand(3, -1))
+
+
+def test_the_first_epochs_keep_the_clusters_of_rows_of_few_features():
+    model = VaDE(10, **{**SMALL, "epochs": 3}, likelihood="bernoulli", random_state=0).fit(X)
+    assert np.bincount(model.labels_, minlength=10).min() > 30
+
+
 def test_digits_are_found():
     model = VaDE(10, **SMALL, random_state=0).fit(X)
     assert clustering_accuracy(Y, model.labels_) > 0.65
