@@ -16,6 +16,7 @@
 #include "fisher/outer_square.h"
 #include "fisher/quadratic.h"
 #include "knn/lloyd.h"
+#include "knn/runs.h"
 #include "knn/search.h"
 #include "knn/seeding.h"
 #include "sampling/alias.h"
@@ -115,6 +116,57 @@ void lloyd(const py::object& x, const py::object& centers, int metric_code, cons
   args.costs = view(costs, "costs").on_cpu().is({DType::f64}).has_shape({n}).contiguous().as<double>();
   py::gil_scoped_release release;
   pyfast::knn::lloyd_cpu(args);
+}
+
+std::unique_ptr<pyfast::knn::Runs> new_runs(const py::object& x, int threads) {
+  const Array a = view(x, "x");
+  a.on_cpu().is({DType::f32}).has_shape({-1, -1});
+  const pyfast::knn::Rows r = pyfast::knn::rows_of(a);
+  pyfast::require(r.rows >= 1 && r.d >= 1 && (r.column_stride == 1 || r.d == 1),
+                  "x: expected at least one row and feature, and adjacent features");
+  const pyfast::knn::RunKernels& run_kernels = pyfast::knn::run_kernels_for(pyfast::current_isa());
+  py::gil_scoped_release release;
+  return std::make_unique<pyfast::knn::Runs>(r, kernels(), run_kernels, threads);
+}
+
+int64_t runs_draw(pyfast::knn::Runs& runs, const py::object& weights, const py::object& uniforms, int64_t trials,
+                  const py::object& chosen, int threads) {
+  const double* w = nullptr;
+  if (!weights.is_none())
+    w = view(weights, "weights").on_cpu().is({DType::f64}).has_shape({runs.rows()}).contiguous().as<double>();
+  const Array to = view(chosen, "chosen");
+  const int64_t k = to.on_cpu().is({DType::i64}).has_shape({-1}).contiguous().shape[0];
+  pyfast::require(k >= 1 && trials >= 1, "chosen: expected at least one centre and one trial");
+  const Array u = view(uniforms, "uniforms");
+  u.on_cpu().is({DType::f64}).has_shape({1 + (k - 1) * trials}).contiguous();
+  py::gil_scoped_release release;
+  return runs.draw(w, u.as<double>(), k, trials, to.as<int64_t>(), threads);
+}
+
+py::tuple runs_advance(pyfast::knn::Runs& runs, const py::object& centers, bool fresh, double tol, int64_t steps,
+                       int threads) {
+  const Array c = view(centers, "centers");
+  c.on_cpu().is({DType::f32}).has_shape({-1, runs.features()}).contiguous();
+  pyfast::require(c.shape[0] >= 1, "centers: expected at least one");
+  std::vector<double> inertias;
+  pyfast::knn::RunEnd end;
+  {
+    py::gil_scoped_release release;
+    if (fresh) runs.begin(c.shape[0]);
+    end = runs.advance(c.as<float>(), tol, steps, inertias, threads);
+  }
+  return py::make_tuple(static_cast<int>(end), inertias);
+}
+
+void runs_give(pyfast::knn::Runs& runs, const py::object& sums, const py::object& counts, const py::object& labels,
+               const py::object& costs, int threads) {
+  const int64_t n = runs.rows(), k = runs.clusters(), d = runs.features();
+  double* s = view(sums, "sums").on_cpu().is({DType::f64}).has_shape({k, d}).contiguous().as<double>();
+  int64_t* m = view(counts, "counts").on_cpu().is({DType::i64}).has_shape({k}).contiguous().as<int64_t>();
+  int64_t* l = view(labels, "labels").on_cpu().is({DType::i64}).has_shape({n}).contiguous().as<int64_t>();
+  double* c = view(costs, "costs").on_cpu().is({DType::f64}).has_shape({n}).contiguous().as<double>();
+  py::gil_scoped_release release;
+  runs.give(s, m, l, c, threads);
 }
 
 void seeding(const py::object& x, const py::object& weights, const py::object& cost, const py::object& starts,
@@ -829,6 +881,13 @@ PYBIND11_MODULE(_C, m) {
   m.def("knn", &knn);
   m.def("lloyd", &lloyd);
   m.def("seeding", &seeding);
+  py::class_<pyfast::knn::Runs>(m, "Runs")
+      .def(py::init(&new_runs))
+      .def("draw", &runs_draw)
+      .def("advance", &runs_advance)
+      .def("give", &runs_give)
+      .def_property_readonly("power", &pyfast::knn::Runs::power)
+      .def_property_readonly("scatter", &pyfast::knn::Runs::scatter);
   py::class_<con::Bank>(m, "ReferenceRows")
       .def(py::init([](const py::object& x, bool bfloat16, int threads) {
         const con::Rows r = pair_rows(x, "rows");

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from pyfast_mmcl.clustering.init import initial_centers
 from pyfast_mmcl.clustering.inputs import read_rows
-from pyfast_mmcl.clustering.lloyd import Fit, block_step, lloyd, mean_update
+from pyfast_mmcl.clustering.lloyd import Fit, lloyd
 from pyfast_mmcl.clustering.samples import Samples
 from pyfast_mmcl.train.terms import NonFiniteError
 
@@ -32,14 +31,7 @@ def kmeans_of(codes: Tensor, K: int, *, n_init: int = 20, spherical: bool = Fals
 
     def run() -> Fit:
         centers = initial_centers(rows, K, "auto", rng, spherical=spherical, backend="auto")
-        return lloyd(
-            rows,
-            centers,
-            step=partial(block_step, metric=metric),
-            update=partial(mean_update, metric=metric),
-            tol=tol,
-            max_iter=max_iter,
-        )
+        return lloyd(rows, centers, metric=metric, tol=tol, max_iter=max_iter)
 
     return min((run() for _ in range(n_init)), key=lambda fit: fit.inertia)
 

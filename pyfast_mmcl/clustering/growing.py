@@ -6,14 +6,12 @@ mini-batch k-means*, NeurIPS 2016 (nested, growing samples).
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyfast_mmcl.clustering.inputs import Rows
-from pyfast_mmcl.clustering.lloyd import block_step, lloyd, mean_update
+from pyfast_mmcl.clustering.lloyd import lloyd
 from pyfast_mmcl.clustering.plus_plus import plus_plus_in_parts
 
 _SEEDS = 64  # rows per centre of the first sample, which centres are drawn from
@@ -52,13 +50,7 @@ def growing_centers(
         if centers is None:
             centers = plus_plus_in_parts(stage, K, rng, backend=backend)
             continue
-        centers = lloyd(
-            stage,
-            centers,
-            step=partial(block_step, metric=metric, backend=backend),
-            update=partial(mean_update, metric=metric, backend=backend),
-            max_iter=_ITERATIONS,
-        ).centers
+        centers = lloyd(stage, centers, metric=metric, backend=backend, max_iter=_ITERATIONS).centers
     assert centers is not None
     return centers
 

@@ -17,6 +17,7 @@ from pyfast_mmcl.clustering.distances import nearest_cost
 from pyfast_mmcl.clustering.growing import growing_centers
 from pyfast_mmcl.clustering.inputs import Rows, read_rows, unit_rows
 from pyfast_mmcl.clustering.plus_plus import distinct_draw, draw, kmeans_plus_plus, other_rows, plus_plus_in_parts
+from pyfast_mmcl.clustering.shared import SharedRows
 
 INITS = ("auto", "k-means++", "k-means||", "growing", "random")
 # k-means++ reads all rows K times, k-means|| ten times for each of K, growing samples never all of them.
@@ -50,7 +51,7 @@ def initial_centers(
         return growing_centers(rows, K, rng, weights=weights, metric=metric, backend=backend)
     if init == "random":
         return rows.take(distinct_draw(rng, weights, K))
-    if rows.total > len(rows):
+    if isinstance(rows, SharedRows):
         # Every process draws for itself, the same from the same rows.
         rows = Rows(rows.take(np.arange(rows.total)), rows.center_dtype)
     seed = kmeans_plus_plus if init == "k-means++" else kmeans_parallel

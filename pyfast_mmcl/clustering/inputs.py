@@ -19,6 +19,7 @@ from scipy.sparse import issparse
 from torch import Tensor
 
 from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.ops.knn.runs import KMeansRuns
 
 _BLOCK_BYTES = 64 * 2**20  # of one converted block of a memory map
 CACHE_BYTES = 2**19  # of one block in passes made of several elementwise operations, so that it stays in cache
@@ -119,8 +120,15 @@ class Rows:
             flags[rows] = (block != 0).any(dim=1).cpu().numpy()
         return flags
 
+    @cached_property
+    def runs(self) -> KMeansRuns | None:
+        """Compiled k-means over these rows; None for a memory map, and for kinds of rows that it does not take."""
+        return KMeansRuns(self._source) if not self._mapped and KMeansRuns.usable(self._source) else None
+
     def variance(self) -> float:
         """Mean over features of the variance over rows, in float64."""
+        if self.runs is not None and self.runs.centred:
+            return self.runs.variance()
         return _variance(block for _, block in self.blocks()) if len(self) else 0.0
 
     def give(self, result: Tensor) -> Any:

@@ -12,7 +12,6 @@ from pyfast_mmcl.clustering.base import generator, whole_number
 from pyfast_mmcl.clustering.centroid import CentroidEstimator
 from pyfast_mmcl.clustering.init import INITS
 from pyfast_mmcl.clustering.inputs import Rows
-from pyfast_mmcl.clustering.lloyd import block_step, mean_update
 from pyfast_mmcl.clustering.shared import share, shared_seed, shared_step, together
 from pyfast_mmcl.train.registry import estimator
 
@@ -134,12 +133,9 @@ class KMeans(CentroidEstimator):
         rows = self._metric_rows(rows)
         K = self._count_clusters(rows, rng)
         options: dict[str, Any] = {"metric": self._metric, "backend": self.backend}
-        how: dict[str, Any] = {
-            "step": partial(block_step if self.processes is None else shared_step, **options),
-            "update": partial(mean_update, **options),
-            "tol": tol * rows.variance() if tol else 0.0,
-            "max_iter": max_iter,
-        }
+        how: dict[str, Any] = options | {"tol": tol * rows.variance() if tol else 0.0, "max_iter": max_iter}
+        if self.processes is not None:
+            how["step"] = partial(shared_step, **options)
         self._keep_best(rows, K, rng, runs, **how)
         return self
 

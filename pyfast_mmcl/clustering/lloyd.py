@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from pyfast_mmcl.clustering.distances import nearest_cost
 from pyfast_mmcl.clustering.inputs import Rows, unit_rows
 from pyfast_mmcl.ops.knn import lloyd_step
+from pyfast_mmcl.ops.knn.runs import CENTERS_REST, EMPTY_CLUSTER, OUT_OF_STEPS, KMeansRuns
 
 Sums = tuple[Tensor, Tensor, Tensor, float]
 
@@ -133,8 +135,10 @@ def lloyd(
     rows: Rows,
     centers: Tensor,
     *,
-    step: Callable[[Rows, Tensor], Sums] = block_step,
-    update: Callable[[Rows, Tensor, Tensor, Tensor, Tensor], Tensor] = mean_update,
+    step: Callable[[Rows, Tensor], Sums] | None = None,
+    update: Callable[[Rows, Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
+    metric: str = "l2",
+    backend: str = "auto",
     tol: float = 0.0,
     max_iter: int = 300,
 ) -> Fit:
@@ -145,12 +149,18 @@ def lloyd(
     Args:
         rows: [N, D].
         centers: [K, D] to start from, in ``rows.center_dtype`` on ``rows.device``.
-        step, update: what tells variants apart; see the head of this file.
+        step, update: what tells variants apart, see the head of this file; by default those of k-means.
+        metric, backend: of the default step and update.
         tol: largest ``((new - old) ** 2).sum()`` that counts as standing still, in squared units of the rows.
         max_iter: at least 1.
 
     Reference: Lloyd, *Least squares quantization in PCM*, 1982.
     """
+    mean = partial(mean_update, metric=metric, backend=backend)
+    runs = runs_for(rows, len(centers), metric, backend) if step is None and update is None else None
+    if runs is not None:
+        return compiled_lloyd(runs, rows, centers, update=mean, tol=tol, max_iter=max_iter)
+    step, update = step or partial(block_step, metric=metric, backend=backend), update or mean
     inertias: list[float] = []
     previous = None
     shift = np.inf
@@ -160,9 +170,46 @@ def lloyd(
         if previous is not None and rows.same(labels, previous):
             return Fit(centers, labels, sums, counts, n_iter, True, tuple(inertias))
         new = update(rows, centers, sums, counts, labels)
-        shift = float(np.square((new.double() - centers.double()).cpu().numpy()).sum())
+        shift = _shift(new, centers)
         centers, previous = new, labels
         if shift <= tol:
             break
     sums, counts, labels, inertia = step(rows, centers)  # labels of the last centres
     return Fit(centers, labels, sums, counts, n_iter, shift <= tol, (*inertias, inertia))
+
+
+def runs_for(rows: Rows, K: int, metric: str, backend: str) -> KMeansRuns | None:
+    """The compiled runs of ``rows`` where they take and speed up k-means with K centres."""
+    wanted = metric == "l2" and backend in ("auto", "native") and KMeansRuns.sized(len(rows), K)
+    return rows.runs if wanted and rows.runs is not None and rows.runs.pays else None
+
+
+def compiled_lloyd(
+    runs: KMeansRuns,
+    rows: Rows,
+    centers: Tensor,
+    *,
+    update: Callable[[Rows, Tensor, Tensor, Tensor, Tensor], Tensor],
+    tol: float,
+    max_iter: int,
+) -> Fit:
+    """:func:`lloyd` of k-means by ``runs``; ``update`` is asked where a cluster runs empty."""
+    centers, fresh, rest = centers.clone(memory_format=torch.contiguous_format), True, False
+    inertias: list[float] = []
+    n_iter = 0
+    while True:
+        end, found = runs.advance(centers, tol=tol, steps=0 if rest else max_iter - n_iter, fresh=fresh)
+        inertias += found
+        n_iter += len(found) - (end in (OUT_OF_STEPS, CENTERS_REST))
+        last = runs.assigned(len(centers))
+        if end != EMPTY_CLUSTER:
+            break
+        new = update(rows, centers, last.sums, last.counts, last.labels).contiguous()
+        centers, fresh, rest = new, False, _shift(new, centers) <= tol
+    # The history follows from the sums, the result from the rows.
+    inertias[-1] = float(last.costs.numpy().sum())
+    return Fit(centers, last.labels, last.sums, last.counts, n_iter, rest or end != OUT_OF_STEPS, tuple(inertias))
+
+
+def _shift(new: Tensor, old: Tensor) -> float:
+    return float(np.square((new.double() - old.double()).cpu().numpy()).sum())

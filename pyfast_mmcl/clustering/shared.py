@@ -53,6 +53,11 @@ class SharedRows(Rows):
         """Rows of all processes."""
         return int(self._starts[-1])
 
+    @property
+    def runs(self) -> None:  # type: ignore[override]
+        """None: compiled runs know the rows of one process alone."""
+        return None
+
     def blocks(self) -> Any:
         """Own rows, as ``Rows.blocks``."""
         if not self._mapped:

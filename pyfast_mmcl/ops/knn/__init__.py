@@ -6,6 +6,7 @@
 | `PackedRows`, a growing bank| packed.py     |
 | `nearest`, k = 1            | nearest.py    |
 | `lloyd_step`, k-means       | lloyd.py      |
+| `KMeansRuns`, whole runs    | runs.py       |
 | `draw_in_parts`, k-means++  | seeding.py    |
 | the truth in float64 torch  | reference.py  |
 """
