@@ -37,7 +37,7 @@ class Show:
         return f"clusters-{self.data}"
 
 
-_SCAN = {"epochs": 30, "self_label_epochs": 10}
+_SCAN = {"epochs": 30, "self_label_epochs": 10, "self_label_lr": 1e-3}
 
 DIGITS = Show(
     "digits",

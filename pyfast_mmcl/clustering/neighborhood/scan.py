@@ -104,8 +104,10 @@ class SCAN(DeepEstimator):
         Of the pretext task's contrast.
     epochs : int, default 100; batch_size : int, default 128; lr : float, default 1e-3 (Adam, weight decay 1e-4)
         The paper's rate, 1e-4, is for an encoder that its pretext task trained for long.
-    self_label_epochs : int, default 50; self_label_batch_size : int, default 1000; threshold : float, default 0.99
-        Of the second step; 0 epochs leave it out. (200 epochs in the paper.)
+    self_label_epochs : int, default 50; self_label_batch_size : int, default 1000; threshold : float, default 0.99;
+    self_label_lr : float, default 1e-4 (Adam, weight decay 1e-4)
+        Of the second step; 0 epochs leave it out. (200 epochs in the paper.) No entropy holds the clusters apart here:
+        at a high rate a cluster of few certain rows is lost to one that is like it.
     random_state : None, int, numpy Generator or RandomState
     training : Training, default Training()
 
@@ -145,6 +147,7 @@ class SCAN(DeepEstimator):
         self_label_epochs: int = 50,
         self_label_batch_size: int = 1000,
         threshold: float = 0.99,
+        self_label_lr: float = 1e-4,
         random_state: Any = None,
         training: Training | None = None,
     ) -> None:
@@ -169,6 +172,7 @@ class SCAN(DeepEstimator):
         self.self_label_epochs = self_label_epochs
         self.self_label_batch_size = self_label_batch_size
         self.threshold = threshold
+        self.self_label_lr = self_label_lr
         self.random_state = random_state
         self.training = training
 
@@ -255,7 +259,7 @@ class SCAN(DeepEstimator):
             return {"certain": confident_cross_entropy(scores, p, self.threshold)}
 
         learning = [*network.encoder.parameters(), *network.heads.parameters()]
-        return single("self-labelling", learning, objective, _adam(self.lr), n_rows=len(samples),
+        return single("self-labelling", learning, objective, _adam(self.self_label_lr), n_rows=len(samples),
                       epochs=self.self_label_epochs, batch_size=self.self_label_batch_size)  # fmt: skip
 
     def _compared(self, samples: Samples) -> Samples:
@@ -277,7 +281,7 @@ class SCAN(DeepEstimator):
             batches=("self_label_batch_size",),
             epochs=("pretext_epochs", "epochs", "self_label_epochs"),
             widths=("widths",),
-            above_zero=("temperature", "pretext_lr", "lr"),
+            above_zero=("temperature", "pretext_lr", "lr", "self_label_lr"),
             from_zero=("entropy", "noise", "dropout", "threshold"),
         )
         whole_number(len(self.widths), "number of widths")

@@ -79,6 +79,16 @@ def test_self_labels_leave_the_kept_head_where_it_is_and_make_rows_certain():
     assert sure[0] < sure[1]
 
 
+def test_self_labels_learn_at_a_rate_of_their_own():
+    short = {**SMALL, "epochs": 2, "threshold": 0.5, "random_state": 0}
+    before = SCAN(10, **{**short, "self_label_epochs": 0}).fit(X[:400]).network_
+    moved = []
+    for rate in (1e-12, 1e-4, 3e-3):
+        after = SCAN(10, **short, self_label_lr=rate).fit(X[:400]).network_
+        moved.append(float((after.heads.weight - before.heads.weight).abs().max()))
+    assert moved[0] < 1e-6 < moved[1] < moved[2]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_learn_their_features_first(channels):
     images = pictures(channels=channels)
@@ -110,7 +120,8 @@ def test_policies_change_what_is_learnt():
     ({"neighbors": 0}, InputError, "neighbors"), ({"heads": 0}, InputError, "heads"),
     ({"dropout": 1}, InputError, "dropout"), ({"threshold": 1.0}, InputError, "threshold"),
     ({"entropy": -1}, InputError, "entropy"), ({"widths": ()}, InputError, "widths"),
-    ({"lr": 0}, InputError, "lr"), ({"metric": "l3"}, UnknownNameError, "metric")])  # fmt: skip
+    ({"lr": 0}, InputError, "lr"), ({"self_label_lr": 0}, InputError, "self_label_lr"),
+    ({"metric": "l3"}, UnknownNameError, "metric")])  # fmt: skip
 def test_bad_parameters_are_named(bad, error, words):
     with raises_sentence(error, words):
         SCAN(3, **{**SMALL, **bad}).fit(X[:50])
