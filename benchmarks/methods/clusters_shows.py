@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmarks.methods.clusters_settings import Budget
 
@@ -163,12 +163,22 @@ PACS = Show(
     _PIXELS,
     _PICTURES,
 )
+# Six steps make an epoch of them.
+_FEW_PICTURES = replace(
+    _PICTURES,
+    own={
+        **_PICTURES.own,
+        "iic": {"epochs": 120, "heads": 10},
+        "cc": {"epochs": 120},
+        "scan": {"pretext_epochs": 120, "epochs": 40, "self_label_epochs": 0},
+    },
+)
 EMOJI = Show(
     "emoji",
     "emoji, clusters",
     f"1,547 pictures of emoji in three styles, at 24 × 24 pixels, by their 10 groups. {_UNSEEN}",
     _PIXELS,
-    _PICTURES,
+    _FEW_PICTURES,
 )
 _VIEWS = (*KMEANS, *_DEC, "idec", "imsat", "rim", "party", "jule", "scan, vectors", "balanced_kmeans",
           *SHALLOW)  # fmt: skip
