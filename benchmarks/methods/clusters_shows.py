@@ -94,7 +94,7 @@ MNIST = Show(
         {
             "imsat": {"epochs": 8},
             "rim": {"epochs": 20},
-            "spectral_net": {"epochs": 15},
+            "spectral_net": {"epochs": 30, "siamese": (512, 512, 10), "siamese_epochs": 20},
             "iic": {"epochs": 40, "heads": 10},
             "cc": {"epochs": 30},
             "vade": {"pretrain_epochs": 20, "epochs": 10},
