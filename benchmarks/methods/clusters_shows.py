@@ -98,7 +98,7 @@ MNIST = Show(
             "iic": {"epochs": 40, "heads": 10},
             "cc": {"epochs": 30},
             "vade": {"pretrain_epochs": 20, "epochs": 10},
-            "cluster_gan": {"epochs": 20},
+            "cluster_gan": {"epochs": 60, "critic_steps": 1, "lr": 5e-4},
             "scan": {"pretext_epochs": 15, "epochs": 10, "self_label_epochs": 0},
         },
     ),
