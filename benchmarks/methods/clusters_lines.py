@@ -92,7 +92,7 @@ LINES: dict[str, Line] = {
     "vade": Line(Ours("vade", "unit_range", {"likelihood": "bernoulli"})),
     # ClustPy adds the mean divergence of a batch to the sum of its reconstructions.
     "vade, β 1/256": Line(Ours("vade", "unit_range", {"likelihood": "bernoulli", "beta": 1 / BATCH})),
-    "vade, ClustPy": Line(clusters_clustpy.vade, ("vade, β 1/256",)),
+    "vade, ClustPy": Line(clusters_clustpy.vade, ("vade", "vade, β 1/256")),
     "vade, Gaussian": Line(Ours("vade")),
     "imsat": Line(Ours("imsat")),
     "rim": Line(Ours("rim")),
