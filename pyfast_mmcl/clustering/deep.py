@@ -20,8 +20,9 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.clustering.base import Estimator, check_n_clusters, generator, number_in, whole_number
 from pyfast_mmcl.clustering.codes import DIVERGED
 from pyfast_mmcl.clustering.samples import IMAGE_DIMS, Samples, read_samples
+from pyfast_mmcl.clustering.shared import first_seed, together
 from pyfast_mmcl.train.engine import Engine
-from pyfast_mmcl.train.identity import told
+from pyfast_mmcl.train.identity import flat, told
 from pyfast_mmcl.train.isolate import choose_device, isolated, seed_torch
 from pyfast_mmcl.train.phases import Phase
 from pyfast_mmcl.train.terms import NonFiniteError
@@ -42,7 +43,7 @@ class Training:
     checkpoint_dir  folder for checkpoints: after every epoch and every ``checkpoint_every`` steps
     resume          go on from the checkpoint there, if there is one; the result has the bits of an uninterrupted run
     progress        draw a progress bar when on a terminal
-    accelerator     an accelerate.Accelerator of several processes
+    accelerator     an accelerate.Accelerator of several processes, which are all given the same rows
     """
 
     device: str | None = None
@@ -112,17 +113,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
 
     def _train(self, X: Any) -> int:
         """Learn from X and set what is fitted; how many clusters have rows."""
-        how = self._training()
-        samples = self._samples(X, reset=True)
-        if how.resume and self.random_state is None:
-            raise InputError("resume: a run whose random_state is None cannot be told from others; give a number.")
-        if not isinstance(self.n_clusters, str):
-            check_n_clusters(self.n_clusters, len(samples))
-        if len(samples) < self.least_rows:
-            name = type(self).__name__
-            raise InputError(f"{name} needs at least {self.least_rows} rows, got n_samples={len(samples)}; pass more.")
-        rng = generator(self.random_state)
-        seed = int(rng.integers(_LARGEST_SEED))
+        how, samples, rng, seed = self._begin(X)
         self._shape, self._scaling = samples.shape, self._scale(samples)
         samples.scaling = self._scaling
         K = self._count_clusters(samples, rng)
@@ -151,6 +142,34 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         self.labels_ = samples.give(found)
         self._keep(samples)
         return len(found.unique())
+
+    def _begin(self, X: Any) -> tuple[Training, Samples, np.random.Generator, int]:
+        """What the training starts from, checked: the same in all processes that share it."""
+
+        def ready() -> tuple[Training, Samples, np.random.Generator, dict[str, Any]]:
+            how, samples = self._training(), self._samples(X, reset=True)
+            if how.resume and self.random_state is None:
+                raise InputError("resume: a run whose random_state is None cannot be told from others; give a number.")
+            if not isinstance(self.n_clusters, str):
+                check_n_clusters(self.n_clusters, len(samples))
+            if len(samples) < self.least_rows:
+                raise InputError(
+                    f"{name} needs at least {self.least_rows} rows, got n_samples={len(samples)}; pass more."
+                )
+            identity = {} if processes is None else flat(self._identity(samples))
+            return how, samples, generator(self.random_state), identity
+
+        name, accelerator = type(self).__name__, getattr(self.training, "accelerator", None)
+        processes = "all" if accelerator is not None and accelerator.num_processes > 1 else None
+        how, samples, rng, identity = together(ready, processes, {}, name)
+        seed = int(rng.integers(_LARGEST_SEED))
+        if processes is not None:
+            together(lambda: None, processes, identity, name)
+            if not isinstance(self.random_state, int | np.integer):
+                # Every process has drawn a seed of its own.
+                seed = first_seed(seed, processes)
+                rng = np.random.default_rng(seed)
+        return how, samples, rng, seed
 
     def predict(self, X: Any) -> Any:
         """Cluster of every row: int64 [N]."""

@@ -153,15 +153,15 @@ def shared_step(rows: SharedRows, centers: Tensor, *, metric: str, backend: str)
     return sums, counts, labels, inertia
 
 
-def together(prepare: Callable[[], Ready], processes: Any, settings: Mapping[str, Any]) -> Ready:
+def together(prepare: Callable[[], Ready], processes: Any, settings: Mapping[str, Any], owner: str = "KMeans") -> Ready:
     """``prepare()`` on each of ``processes`` ("all", or a group of torch.distributed), or on this one alone (None).
 
     A mistake on one must not leave the others waiting for its rows: before any rows are exchanged, all raise one
-    InputError where ``prepare`` raises one somewhere, or where the ``settings`` differ.
+    InputError where ``prepare`` raises one somewhere, or where the ``settings`` differ. It begins with ``owner``.
     """
     if processes is None:
         return prepare()
-    wire = Wire(_group(processes), "KMeans")
+    wire = Wire(_group(processes), owner)
     ready, failure = None, None
     try:
         ready = prepare()
@@ -178,10 +178,15 @@ def together(prepare: Callable[[], Ready], processes: Any, settings: Mapping[str
         for rank, answer in enumerate(told):
             if answer[name] != told[0][name]:
                 raise InputError(
-                    f"KMeans over {wire.world} processes: {name} is {told[0][name]} on rank 0 and {answer[name]} on "
-                    f"rank {rank}; give all processes the same parameters."
+                    f"{owner} over {wire.world} processes: {name} is {told[0][name]} on rank 0 and {answer[name]} on "
+                    f"rank {rank}; give all processes the same."
                 )
     return ready  # type: ignore[return-value]
+
+
+def first_seed(seed: int, processes: Any) -> int:
+    """The seed of the first of ``processes``, in all of them."""
+    return int(Wire(_group(processes)).say(seed)[0])
 
 
 def share(rows: Rows, processes: Any) -> SharedRows:

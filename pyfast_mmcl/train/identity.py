@@ -48,20 +48,21 @@ def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
 
     Settings within settings are named by the way to them, with dots.
     """
-    there, here = _flat(theirs), _flat(mine)
+    there, here = flat(theirs), flat(mine)
     names = [name for name in {**here, **there} if there.get(name, _NONE) != here.get(name, _NONE)]
     told = [f"its {name} is {_short(there, name)}, here it is {_short(here, name)}" for name in names[:_MOST]]
     return ", ".join(told) + (f", and {len(names) - _MOST} more" if len(names) > _MOST else "")
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings within settings by the way to them: ``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
+    found: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def _short(settings: Mapping[str, Any], name: str) -> str:

@@ -1,10 +1,16 @@
 """K-means whose rows lie in several processes: the same centres, to the bit, however many there are."""
 
+from types import SimpleNamespace
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
 
 from pyfast_mmcl._errors import InputError
+from pyfast_mmcl.clustering import shared
+from pyfast_mmcl.clustering.augmentation.rim import RIM
+from pyfast_mmcl.clustering.deep import Training
 from pyfast_mmcl.clustering.kmeans import KMeans
 from pyfast_mmcl.clustering.shared import grid
 from tests.check import assert_same_bits, raises_sentence
@@ -126,6 +132,29 @@ def test_an_error_on_one_process_is_one_sentence_on_all(X, parameters, words):
         with raises_sentence(InputError, words):
             raise answer
     assert str(answers[0]) == str(answers[1])
+
+
+def trained(group, X, parameters):
+    accelerator = SimpleNamespace(num_processes=group.size())
+    how = Training(accelerator=accelerator, device="cpu")
+    with patch.object(shared, "_group", return_value=group):  # all processes of the pool would be many
+        return RIM(**{"n_clusters": 2, "random_state": 0, "epochs": 1, "training": how, **parameters}).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("X", "parameters", "words"),
+    [
+        (with_nan(), {}, "RIM over 2 processes: rank 1 reports: X must be finite, got NaN or inf in row 4"),
+        (rows(9)[:1], {}, "rank 1 reports: n_clusters=2 needs at least 2 rows"),
+        (rows(9) + 1, {}, "RIM over 2 processes: rows is"),
+        (rows(9), {"lam": 0.5}, "parameters.lam is 0.01 on rank 0 and 0.5 on rank 1; give all"),
+    ],
+    ids=["nan", "few rows", "other rows", "other parameter"],
+)
+def test_deep_estimators_are_given_the_same_everywhere(X, parameters, words):
+    for answer in pool().run(trained, (0, 1), (rows(9), {}), (X, parameters)):
+        with raises_sentence(InputError, words):
+            raise answer
 
 
 def test_more_clusters_than_rows_of_all_processes():

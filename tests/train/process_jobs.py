@@ -65,6 +65,7 @@ ALIKE: dict[str, tuple[Any, dict[str, Any]]] = {
 CLUSTERS = {
     **ALIKE,
     "imsat": (IMSAT, {"widths": (32,), "epochs": 12}),
+    "unseeded": (RIM, {"epochs": 4, "random_state": None}),
     "vade": (VaDE, {"widths": (16,), "code": 4, "pretrain_epochs": 10, "epochs": 4}),
 }
 
@@ -102,7 +103,7 @@ def cluster(name: str, folder: Path | None = None, **training: Any) -> dict[str,
     estimator, settings = CLUSTERS[name]
     how = Training(checkpoint_dir=folder, device="cpu", **training)
     X = torch.from_numpy(as_images(rows.numpy())) if estimator.takes_images else rows
-    model = estimator(3, batch_size=32, random_state=0, training=how, **settings).fit(X)
+    model = estimator(3, **{"batch_size": 32, "random_state": 0, "training": how, **settings}).fit(X)
     losses = torch.tensor([value for epoch in model.history_ for value in epoch["terms"].values()])
     return {"labels": model.labels_, "losses": losses, "soft": model.predict_proba(X), **model.network_.state_dict()}
 

@@ -87,7 +87,7 @@ def test_deep_estimators_end_with_the_same_bits_on_every_process(together):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("name", ["dec", "imsat", "rim", "vade"])
+@pytest.mark.parametrize("name", ["dec", "imsat", "rim", "unseeded", "vade"])
 def test_deep_estimators_find_the_groups_together(together, name):
     labels = clusters_of(together[0], 0)[f"{name}/labels"]
     truth = torch.arange(len(labels)) % 3
