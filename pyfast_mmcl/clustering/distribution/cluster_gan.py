@@ -80,8 +80,8 @@ class ClusterGAN(DeepEstimator):
     beta_n, beta_c : float, default 10.0 and 10.0
         Weights of finding the numbers and the cluster (§4).
     critic_steps : int, default 5
-        Steps of the critic, each on other rows, for one of the generator and the encoder. Where time is short, 1 with
-        lr=5e-4 gets further than the paper's settings: more steps of the generator in the same time.
+        Steps of the critic, each on other rows, for one of the generator and the encoder. Fewer leave time for more of
+        the generator's: 1 with lr=5e-4 got further in the same time on 10,000 digits, and less far on 1,797.
     widths : sequence of int, default (256, 256)
         Hidden layers of the networks of vectors.
     filters : int, default 64
