@@ -145,7 +145,7 @@ def cluster(
     data: Annotated[Path, typer.Argument(help="Rows: .npy, .npz or .parquet; or a folder of pictures.")],
     out: Annotated[Path, typer.Option(help="New folder of the labels, the model, the summary and the page.")],
     k: Annotated[
-        str | None, typer.Option("--k", help="Number of clusters, or how it is found: auto, silhouette, gap, x-means.")
+        str | None, typer.Option("--k", help="Number of clusters, or auto, silhouette, gap, x-means, g-means.")
     ] = None,
     auto_k: Annotated[
         bool, typer.Option("--auto-k", help="Find the number of clusters: the same as --k auto.")

@@ -27,8 +27,8 @@ class Estimator(ClusterMixin, BaseEstimator):
     gives tensors on its device. Precision: see :mod:`pyfast_mmcl.clustering.inputs`. A dict or list of views is joined
     to one table (``clustering.views``) by estimators that have no use of their own for views.
 
-    ``n_clusters`` is a number or a criterion of ``clustering.how_many`` ("auto", "silhouette", "gap", "x-means"), and
-    ``n_clusters_`` the number used.
+    ``n_clusters`` is a number or a criterion of ``clustering.how_many`` ("auto", "silhouette", "gap", "x-means",
+    "g-means"), and ``n_clusters_`` the number used.
     """
 
     _views: ViewScaling | None

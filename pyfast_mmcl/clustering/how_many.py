@@ -1,7 +1,7 @@
 """How many clusters? The one place where ``n_clusters="auto"`` and its criteria are decided, for every estimator.
 
-"silhouette" (what "auto" means), "gap" and "x-means" are read off k-means on a sample of the rows, whose draws come
-from the estimator's own generator: the same seed gives the same K, whatever the number of threads.
+"silhouette" (what "auto" means), "gap", "x-means" and "g-means" are read off k-means on a sample of the rows, whose
+draws come from the estimator's own generator: the same seed gives the same K, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import log_ndtr
 from torch import Tensor
 
 from pyfast_mmcl._errors import InputError, unknown_name
@@ -30,6 +31,8 @@ _RUNS = 4  # runs of k-means for every K, of which the best counts
 _ITERATIONS = 50
 _STEP = 1.25  # ratio of successive K beyond the first few on the coarse grid
 _FIRST = 12  # every K up to here is tried
+_FEWEST = 16  # rows of a cluster that g-means may halve
+_NOT_NORMAL = 1.8692  # the Anderson–Darling statistic beyond this: normal rows exceed it once in ten thousand times
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,13 @@ def how_many(
     "silhouette" (or "auto"): largest mean of ``(b − a) / max(a, b)``, a and b the mean distances of a row to its own
     and to the nearest other cluster; at least 2. "gap": smallest K whose ``E log W_uniform − log W`` is not clearly
     beaten by that of K + 1; may be 1. "x-means": clusters are halved as long as the BIC of spherical Gaussians gains;
-    may be 1; of clusters that are not spherical it finds too many.
+    may be 1; of clusters that are not spherical it finds too many. "g-means": clusters are halved as long as their rows
+    are not normal along the line between the halves (Anderson–Darling, level 10⁻⁴; the halves are found on half of the
+    rows, and the others tested); may be 1; clusters may be stretched, but those of other shapes fall into several.
 
     Args:
         X: rows as every estimator takes them.
-        criterion: "auto" | "silhouette" | "gap" | "x-means".
+        criterion: "auto" | "silhouette" | "gap" | "x-means" | "g-means".
         most: largest K considered; default min(64, rows of the sample).
         random_state: None, an int or a NumPy Generator.
         sample: rows that are looked at.
@@ -62,7 +67,8 @@ def how_many(
         InputError: bad rows, unknown criterion.
 
     Reference: Rousseeuw, J. Comput. Appl. Math. 1987 (silhouette); Tibshirani, Walther and Hastie, J. R. Stat. Soc. B
-    2001 (gap); Pelleg and Moore, *X-means*, ICML 2000.
+    2001 (gap); Pelleg and Moore, *X-means*, ICML 2000; Hamerly and Elkan, *Learning the k in k-means*, NIPS 2003
+    (g-means, which finds and tests the halves on the same rows: in many features these are never normal).
     """
     rows = X if isinstance(X, Rows) else read_rows(X)
     return decide(rows.take, len(rows), criterion, np.random.default_rng(random_state), most=most, sample=sample)
@@ -188,31 +194,75 @@ def _uniform_like(rows: Rows, rng: np.random.Generator) -> Rows:
 
 
 def _by_x_means(rows: Rows, limit: int, rng: np.random.Generator) -> HowMany:
+    fit = _divide(rows, limit, rng, _halves)
+    kept = int((fit.counts > 0).sum())
+    return HowMany(kept, "x-means", {kept: bic(fit.inertia, fit.counts.cpu().numpy(), rows.shape[1])})
+
+
+def _by_g_means(rows: Rows, limit: int, rng: np.random.Generator) -> HowMany:
+    fit = _divide(rows, limit, rng, _halves_unless_normal)
+    return HowMany(int((fit.counts > 0).sum()), "g-means")
+
+
+def _divide(
+    rows: Rows, limit: int, rng: np.random.Generator, halve: Callable[[Rows, np.random.Generator], Tensor | None]
+) -> Fit:
+    """K-means whose clusters are halved, all at once and again, while ``halve`` gives centres of halves."""
     fit = _Kmeans(rows, 1, rng, runs=1)(1)
     while (K := len(fit.centers)) < limit:
         labels = fit.labels.cpu().numpy()
         centers: list[Tensor] = []
         for k in range(K):
-            members = np.flatnonzero(labels == k)
-            halves = _halves(rows, members, rng) if len(centers) + K - k < limit else None
+            part = Rows(rows.take(np.flatnonzero(labels == k)), rows.center_dtype)
+            halves = halve(part, rng) if len(centers) + K - k < limit and len(part) else None
             centers += [fit.centers[k]] if halves is None else list(halves)
         if len(centers) == K:
             break
         fit = lloyd(rows, torch.stack(centers), tol=1e-4 * rows.variance(), max_iter=_ITERATIONS)
-    kept = int((fit.counts > 0).sum())
-    return HowMany(kept, "x-means", {kept: bic(fit.inertia, fit.counts.cpu().numpy(), rows.shape[1])})
+    return fit
 
 
-def _halves(rows: Rows, members: np.ndarray, rng: np.random.Generator) -> Tensor | None:
+def _halves(part: Rows, rng: np.random.Generator) -> Tensor | None:
     """The centres [2, D] of two halves of a cluster where these have the larger BIC."""
-    part = Rows(rows.take(members), rows.center_dtype)
     if len(part) < 4 or not part.variance():
         return None
     kmeans = _Kmeans(part, 2, rng)
     one, two = kmeans(1), kmeans(2)
-    D = rows.shape[1]
+    D = part.shape[1]
     gain = bic(two.inertia, two.counts.cpu().numpy(), D) - bic(one.inertia, one.counts.cpu().numpy(), D)
     return two.centers if gain > 0 else None
+
+
+def _halves_unless_normal(part: Rows, rng: np.random.Generator) -> Tensor | None:
+    """The centres [2, D] of two halves of a cluster whose rows are not normal along the line between them."""
+    if len(part) < _FEWEST or not part.variance():
+        return None
+    mixed = rng.permutation(len(part))
+    seen, unseen = (np.sort(half) for half in np.array_split(mixed, 2))
+    some = Rows(part.take(seen), part.center_dtype)
+    halves = _Kmeans(some, 2, rng)(2).centers if some.variance() else None
+    if halves is None:
+        return None
+    line = (halves[1] - halves[0]).double().cpu().numpy()
+    along = np.einsum("nd,d->n", part.take(unseen).double().cpu().numpy(), line)
+    return halves if anderson_darling(along) > _NOT_NORMAL else None
+
+
+def anderson_darling(x: np.ndarray) -> float:
+    """How far values [n] are from normal ones of the same mean and variance; 0 where these do not vary.
+
+    ``A² = −n − mean((2i − 1)(log Φ(y_i) + log(1 − Φ(y_{n+1−i}))))`` of the sorted, standardised y, times
+    ``1 + 4 / n − 25 / n²``.
+
+    Reference: Stephens, *EDF statistics for goodness of fit*, JASA 1974; Hamerly and Elkan 2003, section 3.
+    """
+    n, spread = len(x), x.std(ddof=1)
+    if not spread > 0:
+        return 0.0
+    y = np.sort((x - x.mean()) / spread)
+    odd = 2 * np.arange(1, n + 1) - 1
+    statistic = -n - (odd * (log_ndtr(y) + log_ndtr(-y[::-1]))).mean()
+    return float(statistic * (1 + 4 / n - 25 / n**2))
 
 
 def bic(inertia: float, counts: np.ndarray, D: int) -> float:
@@ -233,4 +283,5 @@ CRITERIA: dict[str, Callable[[Rows, int, np.random.Generator], HowMany]] = {
     "silhouette": _by_silhouette,
     "gap": _by_gap,
     "x-means": _by_x_means,
+    "g-means": _by_g_means,
 }

@@ -27,8 +27,8 @@ class KMeans(CentroidEstimator):
     Parameters
     ----------
     n_clusters : int or str, default 8
-        K, between 1 and N, or how to find it: "auto" (which is "silhouette"), "silhouette", "gap" or "x-means"; see
-        ``clustering.how_many``.
+        K, between 1 and N, or how to find it: "auto" (which is "silhouette"), "silhouette", "gap", "x-means" or
+        "g-means"; see ``clustering.how_many``.
     init : "auto", "k-means++", "k-means||", "growing", "random" or array [K, D], default "auto"
         "auto" is greedy k-means++ for small and "growing" (k-means on growing samples) for large N·K. A given array
         starts the only run.

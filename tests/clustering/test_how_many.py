@@ -1,13 +1,16 @@
 """How many clusters: each criterion on groups it must count, against its formula, and the same for every seed."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from scipy.stats import anderson
 from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from pyfast_mmcl._errors import InputError, UnknownNameError
-from pyfast_mmcl.clustering.how_many import bic, how_many
+from pyfast_mmcl.clustering.how_many import _NOT_NORMAL, anderson_darling, bic, how_many
 from pyfast_mmcl.clustering.kmeans import KMeans
 from pyfast_mmcl.metrics.silhouette import silhouette_of_distances
 from tests.check import assert_same_partition, raises_sentence
@@ -20,14 +23,14 @@ def groups(K, N=300, D=6, spread=1.0, seed=0):
     return (10.0 * y[:, None] * np.eye(1, D) + spread * rng.normal(size=(N, D))).astype(np.float32), y
 
 
-@pytest.mark.parametrize("criterion", ["auto", "gap", "x-means"])
+@pytest.mark.parametrize("criterion", ["auto", "gap", "x-means", "g-means"])
 @pytest.mark.parametrize("K", [2, 5])
 def test_counts_groups(criterion, K):
     found = how_many(groups(K)[0], criterion, most=12, random_state=0)
     assert found.n_clusters == K
 
 
-@pytest.mark.parametrize("criterion", ["gap", "x-means"])
+@pytest.mark.parametrize("criterion", ["gap", "x-means", "g-means"])
 def test_one_group_is_one_cluster(criterion):
     assert how_many(groups(1)[0], criterion, random_state=0).n_clusters == 1
 
@@ -58,9 +61,37 @@ def test_bic_of_one_gaussian_equals_scikit_learn():
     assert -2 * bic(inertia, np.array([200]), 5) == pytest.approx(theirs, rel=1e-9)
 
 
+def test_anderson_darling_equals_scipy():
+    x = np.random.default_rng(0).gamma(3.0, size=200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about how newer versions tell the level of the test
+        theirs = anderson(x, dist="norm").statistic
+    assert anderson_darling(3 * x - 7) == pytest.approx(theirs * (1 + 4 / 200 - 25 / 200**2), rel=1e-9)
+    assert anderson_darling(np.ones(20)) == 0.0
+
+
+def test_normal_values_pass_the_test_that_two_heaps_fail():
+    rng = np.random.default_rng(0)
+    assert all(anderson_darling(rng.normal(size=n)) < _NOT_NORMAL for n in (8, 16, 50, 400) for _ in range(50))
+    assert all(anderson_darling(rng.normal(size=n) + 6 * (np.arange(n) % 2)) > _NOT_NORMAL for n in (50, 400))
+
+
+@pytest.mark.parametrize("D", [2, 16])
+def test_g_means_counts_stretched_groups_and_x_means_does_not(D):
+    rng = np.random.default_rng(0)
+    scale = np.where(np.arange(D) < max(1, D // 4), 5.0, 1.0)
+    one = scale * rng.normal(size=(1000, D))
+    three = one + 40.0 * np.eye(3, D)[np.arange(1000) % 3][:, ::-1]
+    for X, K in ((one, 1), (three, 3)):
+        assert how_many(X, "g-means", random_state=0).n_clusters == K
+        assert how_many(X, "x-means", random_state=0).n_clusters > K
+
+
 def test_most_bounds_every_criterion():
     X = groups(5)[0]
-    assert all(how_many(X, c, most=3, random_state=0).n_clusters <= 3 for c in ("silhouette", "gap", "x-means"))
+    assert all(
+        how_many(X, c, most=3, random_state=0).n_clusters <= 3 for c in ("silhouette", "gap", "x-means", "g-means")
+    )
     assert how_many(X, most=1).n_clusters == 1
 
 
@@ -69,7 +100,7 @@ def test_too_little_to_tell_is_one_cluster(X):
     assert how_many(X, random_state=0).n_clusters == 1
 
 
-@pytest.mark.parametrize("criterion", ["silhouette", "gap", "x-means"])
+@pytest.mark.parametrize("criterion", ["silhouette", "gap", "x-means", "g-means"])
 def test_threads_and_runs_agree(criterion):
     X = np.random.default_rng(0).normal(size=(400, 9)).astype(np.float32)
     found = []
