@@ -18,7 +18,6 @@ from pyfast_mmcl.clustering.inputs import Rows
 from pyfast_mmcl.clustering.nearer import Nearer
 from pyfast_mmcl.ops.knn import draw_in_parts
 
-_COMPILED = 64  # centres up to which the compiled draw, without any screening, costs less
 _WHOLE = 256  # centres up to which they are drawn from all rows at once
 _ROWS_PER_PART = 32  # rows per part from which the parts are made
 _AHEAD = 3  # one of so many draws left is given to parts by their present inertia, before it is looked at again
@@ -40,7 +39,7 @@ def kmeans_plus_plus(
     """
     weights = np.ones(len(rows)) if weights is None else weights
     trials = 2 + int(np.log(K))
-    if K <= _COMPILED and backend in ("auto", "native") and rows.runs is not None and rows.runs.squares_fit:
+    if backend in ("auto", "native") and rows.runs is not None and rows.runs.squares_fit:
         uniforms = torch.from_numpy(rng.random(1 + (K - 1) * trials))
         drawn = rows.runs.draw(K, uniforms, torch.from_numpy(weights)).numpy()
         # Where every row lies on a centre already (duplicates) any other row is as good.

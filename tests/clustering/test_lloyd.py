@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyfast_mmcl.clustering.inputs import Rows, read_rows
-from pyfast_mmcl.clustering.lloyd import block_step, lloyd, mean_update, refill_empty
+from pyfast_mmcl.clustering.lloyd import block_step, lloyd, mean_update, refill_empty, runs_for
 from tests.check import assert_no_worse
 
 
@@ -81,6 +81,44 @@ def test_inertia_never_increases(seed, N, K, shape, metric):
     slack = 1e-6 * (N + fit.inertias[0])
     assert all(after <= before + slack for before, after in zip(fit.inertias, fit.inertias[1:], strict=False))
     assert fit.centers.isfinite().all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(2, 60),
+    st.integers(1, 20),
+    st.sampled_from(["normal", "duplicates", "outliers", "zeros"]),
+    st.sampled_from([0.0, 1e-2]),
+)
+def test_compiled_runs_are_the_loop(seed, N, K, shape, tol):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(N, 3))
+    if shape == "duplicates":
+        X = np.round(X)
+    if shape == "outliers":
+        X[rng.random(N) < 0.2] *= 1e3
+    if shape == "zeros":
+        X[rng.random(N) < 0.5] = 0
+    rows = read_rows(X.astype(np.float32))
+    # Starts outside the data leave clusters empty.
+    start = torch.from_numpy(rng.normal(size=(min(K, N), 3)) * rng.choice([0.1, 10])).float()
+    ours = lloyd(rows, start, tol=tol, max_iter=8)
+    loop = lloyd(rows, start, step=block_step, update=mean_update, tol=tol, max_iter=8)
+    assert (ours.n_iter, ours.converged, len(ours.inertias)) == (loop.n_iter, loop.converged, len(loop.inertias))
+    assert torch.equal(ours.labels, loop.labels) and torch.equal(ours.counts, loop.counts)
+    torch.testing.assert_close(ours.centers, loop.centers, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours.sums, loop.sums, rtol=1e-11, atol=1e-9)
+    np.testing.assert_allclose(ours.inertias, loop.inertias, rtol=1e-7, atol=1e-9)
+
+
+def test_offset_rows_take_the_loop():
+    # Far from the origin float32 products tell nothing, and bounds would send every row to float64.
+    X = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    assert runs_for(read_rows(X), 5, "l2", "auto") is not None
+    assert runs_for(read_rows(X + 1e4), 5, "l2", "auto") is None
+    for metric, backend in (("cosine", "auto"), ("l2", "torch")):
+        assert runs_for(read_rows(X), 5, metric, backend) is None
 
 
 def state(X, labels, centers):

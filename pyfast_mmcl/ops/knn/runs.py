@@ -10,10 +10,11 @@ from torch import Tensor
 from ... import _native
 from . import _native_knn
 
-_MOST_CENTERS = 64  # beyond it a step of `lloyd_step`, on bfloat16, costs less than what bounds save
-_MOST_BOUNDS = 2**25  # N · K
+_MOST_CENTERS = 512  # beyond it the bfloat16 products of `lloyd_step` cost about what bounds save
+_MOST_BOUNDS = 2**25  # N · K, of four bytes each
 # Squared norms per row between which neither squares nor their rounding leave float32.
 _LEAST_POWER, _MOST_POWER = 1e-20, 1e30
+_SHARED_FROM = 2**25  # N · K · D below which a step is over before a second thread is awake
 _MOST_OFFSET = 64.0  # mean square of the rows over that of their distances to the mean
 
 OUT_OF_STEPS, LABELS_REPEAT, CENTERS_REST, EMPTY_CLUSTER = range(4)
@@ -44,7 +45,7 @@ class KMeansRuns:
 
     def __init__(self, x: Tensor) -> None:
         self._x = x
-        self._runs = _native.module().Runs(_native.capsule(x), torch.get_num_threads())
+        self._runs = _native.module().Runs(_native.capsule(x), self._threads(1))
 
     @staticmethod
     def usable(x: Tensor) -> bool:
@@ -89,7 +90,7 @@ class KMeansRuns:
         trials = (len(uniforms) - 1) // (K - 1) if K > 1 else 1
         known = None if weights is None else _native.capsule(weights)
         drawn = self._runs.draw(
-            known, _native.capsule(uniforms), trials, _native.capsule(chosen), torch.get_num_threads()
+            known, _native.capsule(uniforms), trials, _native.capsule(chosen), self._threads(trials)
         )
         return chosen[:drawn]
 
@@ -102,7 +103,7 @@ class KMeansRuns:
         Args:
             fresh: begin a run, instead of going on from the last labels.
         """
-        end, inertias = self._runs.advance(_native.capsule(centers), fresh, tol, steps, torch.get_num_threads())
+        end, inertias = self._runs.advance(_native.capsule(centers), fresh, tol, steps, self._threads(len(centers)))
         return end, inertias
 
     def assigned(self, K: int) -> Assigned:
@@ -114,5 +115,8 @@ class KMeansRuns:
             torch.empty(N, dtype=torch.int64),
             torch.empty(N, dtype=torch.float64),
         )
-        self._runs.give(*(_native.capsule(part) for part in out), torch.get_num_threads())
+        self._runs.give(*(_native.capsule(part) for part in out), self._threads(1))
         return out
+
+    def _threads(self, K: int) -> int:
+        return torch.get_num_threads() if self._x.numel() * K >= _SHARED_FROM else 1
