@@ -145,7 +145,7 @@ _PICTURES = Budget(
         "spectral_net": {"epochs": 20},
         "iic": {"epochs": 40, "heads": 10},
         "cc": {"epochs": 80},
-        "scan": {"pretext_epochs": 60, "epochs": 20, "self_label_epochs": 0},
+        "scan": {"pretext_epochs": 30, "epochs": 10, "self_label_epochs": 0},
         "tac": {"epochs": 100},
     },
 )
@@ -170,7 +170,7 @@ _FEW_PICTURES = replace(
         **_PICTURES.own,
         "iic": {"epochs": 120, "heads": 10},
         "cc": {"epochs": 120},
-        "scan": {"pretext_epochs": 120, "epochs": 40, "self_label_epochs": 0},
+        "scan": {"pretext_epochs": 60, "epochs": 20, "self_label_epochs": 0},
     },
 )
 EMOJI = Show(
