@@ -837,7 +837,7 @@ std::vector<std::string> isas() {
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native kernels of pyfast_mmcl. Use the Python functions in pyfast_mmcl.ops.";
-  m.attr("interface") = 3;  // pyfast_mmcl/_native.py names the one it speaks
+  m.attr("interface") = 4;  // pyfast_mmcl/_native.py names the one it speaks
 #if defined(PYFAST_VERSION)
   m.attr("version") = PYFAST_VERSION;
 #else

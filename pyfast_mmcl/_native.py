@@ -16,7 +16,7 @@ from torch.utils.dlpack import to_dlpack
 from ._errors import BackendError
 
 # The compiled module speaks this version of the interface; another one was left behind by an older build.
-INTERFACE = 3
+INTERFACE = 4
 
 
 @functools.lru_cache(maxsize=1)
