@@ -161,16 +161,16 @@ PACS = Show(
     "PACS, clusters",
     f"3,996 pictures of 7 classes: photographs, paintings, cartoons and sketches, 32 × 32 pixels. {_UNSEEN}",
     _PIXELS,
-    _PICTURES,
+    replace(_PICTURES, own={**_PICTURES.own, "iic": {"epochs": 20, "heads": 10}, "cc": {"epochs": 40}}),
 )
 # Six steps make an epoch of them.
 _FEW_PICTURES = replace(
     _PICTURES,
     own={
         **_PICTURES.own,
-        "iic": {"epochs": 120, "heads": 10},
-        "cc": {"epochs": 120},
-        "scan": {"pretext_epochs": 60, "epochs": 20, "self_label_epochs": 0},
+        "iic": {"epochs": 60, "heads": 10},
+        "cc": {"epochs": 60},
+        "scan": {"pretext_epochs": 40, "epochs": 15, "self_label_epochs": 0},
     },
 )
 EMOJI = Show(
