@@ -183,6 +183,14 @@ def test_each_field_changes_something_alone(field):
         torch.testing.assert_close(Policy(**alone)(x, seeded()), x.flip(3))
 
 
+def test_blur_alone_works_where_products_are_in_bfloat16():
+    x, policy = images(8), Policy(crop=None, flip=0.0, jitter=None, gray=0.0, blur=0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = policy(x, seeded())
+    assert ours.dtype == x.dtype
+    torch.testing.assert_close(ours, policy(x, seeded()), rtol=0, atol=0.02)
+
+
 def test_functions_of_one_image_and_of_a_batch():
     v2 = load_torchvision("torchvision.transforms.v2")
     policy = policy_for(v2.Compose([v2.RandomResizedCrop(12), v2.RandomHorizontalFlip()]), (3, 12, 12))
