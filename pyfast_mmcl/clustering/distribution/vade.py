@@ -90,6 +90,7 @@ class VaDE(DeepEstimator):
     Reference: Jiang et al., IJCAI 2017, equations 9 to 16.
     """
 
+    least_rows = 2  # a mixture is fitted to the codes
     network_: Network
 
     def __init__(

@@ -75,3 +75,8 @@ def test_bad_parameters_are_named():
     for bad, words in (({"code": 0}, "code"), ({"widths": ()}, "widths"), ({"lr": -1}, "lr"), ({"beta": -1}, "beta")):
         with raises_sentence(InputError, words):
             VaDE(3, **bad).fit(X[:50])
+
+
+def test_a_single_row_is_too_few_for_a_mixture():
+    with raises_sentence(InputError, "VaDE", "at least 2 rows", "n_samples=1"):
+        VaDE(1, widths=(8,), code=2, pretrain_epochs=1, epochs=1).fit(X[:1])
