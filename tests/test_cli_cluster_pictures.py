@@ -182,6 +182,14 @@ def test_broken_pictures_are_left_out_and_listed(tmp_path, pictures, damaged, en
     assert "3 broken pictures were left out" in self_contained(run / "report.html")
 
 
+def test_one_broken_picture_is_said_to_be_one(tmp_path, pictures):
+    next(pictures.rglob("*.png")).write_bytes(b"no picture")
+    run = tmp_path / "run"
+    code, text = call("cluster", pictures, "--image-size", 4, "--k", 3, "--skip-broken", "--out", run)
+    assert code == 0 and "1 broken picture is left out" in text and "1 broken picture was left out" in text, text
+    assert "the last line of assignments.csv names it" in self_contained(run / "report.html")
+
+
 def test_skipping_has_its_limits(tmp_path, pictures):
     for path in pictures.rglob("*.png"):
         path.write_bytes(b"no picture")

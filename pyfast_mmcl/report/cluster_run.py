@@ -89,7 +89,9 @@ def write(
         with runs.whole_file(folder / ASSIGNMENTS) as stream:
             stream.write(text.encode("utf-8", "surrogateescape"))
     if skipped:
-        notes.append(f"{len(skipped)} broken pictures were left out; the last lines of {ASSIGNMENTS} name them.")
+        many = f"{len(skipped)} broken pictures were left out; the last lines of {ASSIGNMENTS} name them."
+        one = f"1 broken picture was left out; the last line of {ASSIGNMENTS} names it."
+        notes.append(one if len(skipped) == 1 else many)
     rows = sample_rows(len(done.labels), SAMPLE, seed)
     points = space(done, rows)
     if projection != "none":
