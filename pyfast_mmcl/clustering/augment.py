@@ -90,7 +90,8 @@ class Policy:
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """A changed copy of images x [B, C, H, W] in [0, 1]."""
-        with torch.no_grad():
+        # Places of pixels in bfloat16 would be off by parts of a pixel.
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             x = self._place(x, generator)
             if self.jitter is not None:
                 x = jitter(x, self.jitter, self.jitter_chance, generator)

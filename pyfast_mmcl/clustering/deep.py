@@ -73,7 +73,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
     """
 
     takes_images: bool | None = False
-    least_rows = 1  # 2 where statistics of a batch are needed
+    least_rows = 1  # 2 where statistics of a batch, or a mixture of the codes, are needed
     n_clusters: Any
     random_state: Any
     training: Training | None

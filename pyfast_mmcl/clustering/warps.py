@@ -101,9 +101,7 @@ def slanted(matrix: Tensor, shear: Tensor) -> Tensor:
 def gaussian_blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Image i blurred by a Gaussian of ``sigma[i]`` pixels cut off at ``radius``; edges are mirrored."""
     H, W = x.shape[2:]
-    blurred = separable(x, _gaussian(sigma.to(x), radius, H), _gaussian(sigma.to(x), radius, W))
-    # Products under autocast are in bfloat16, which would not go back among images that are not blurred.
-    return blurred.to(x.dtype)
+    return separable(x, _gaussian(sigma.to(x), radius, H), _gaussian(sigma.to(x), radius, W))
 
 
 def _gaussian(sigma: Tensor, radius: int, size: int) -> Tensor:

@@ -249,7 +249,8 @@ class Engine:
             self.network.load_state_dict(state["network"])
         except RuntimeError as error:
             raise CheckpointError(
-                f"checkpoint {self.checkpoint_dir} holds another network ({str(error).splitlines()[-1].strip()})."
+                f"checkpoint {self.checkpoint_dir} holds another network ({str(error).splitlines()[-1].strip()}); go "
+                f"on with the version that wrote it, or use another folder."
             ) from error
         self._at, self.history = Place(**state["place"]), state["history"]
         self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}

@@ -189,6 +189,17 @@ def test_folders_that_do_not_fit_are_refused(tmp_path):
         engine(Network(), precision="fp17")
 
 
+def test_the_checkpoint_of_an_older_network_says_what_to_do(tmp_path):
+    def phase(network):
+        return single("one", [network.w], lambda _: {"loss": network.w.sum()}, SGD, n_rows=4, epochs=1, batch_size=2)
+
+    old, new = Network(), Network()
+    engine(old, checkpoint_dir=tmp_path).run([phase(old)])
+    new.v = nn.Parameter(torch.zeros(5))
+    with raises_sentence(CheckpointError, "another network", "another folder"):
+        engine(new, checkpoint_dir=tmp_path).run([phase(new)], resume=True)
+
+
 def test_divergence_is_told_with_its_place():
     network = Network()
     phase = single("x", [network.w], lambda step: {"loss": network.w.sum() * float("nan")}, SGD, n_rows=4, epochs=1,
