@@ -8,6 +8,7 @@ float64 input either way.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -122,8 +123,9 @@ class Rows:
 
     @cached_property
     def runs(self) -> KMeansRuns | None:
-        """Compiled k-means over these rows; None for a memory map, and for kinds of rows that it does not take."""
-        return KMeansRuns(self._source) if not self._mapped and KMeansRuns.usable(self._source) else None
+        """Compiled k-means over these rows; None for kinds that it does not take, and where they are several blocks."""
+        (_, first), *rest = itertools.islice(self.blocks(), 2)
+        return None if rest or not KMeansRuns.usable(first) else KMeansRuns(first)
 
     def variance(self) -> float:
         """Mean over features of the variance over rows, in float64."""
