@@ -158,7 +158,7 @@ def lloyd(
     """
     mean = partial(mean_update, metric=metric, backend=backend)
     runs = runs_for(rows, len(centers), metric, backend) if step is None and update is None else None
-    if runs is not None:
+    if runs is not None and runs.reach(centers):
         return compiled_lloyd(runs, rows, centers, update=mean, tol=tol, max_iter=max_iter)
     step, update = step or partial(block_step, metric=metric, backend=backend), update or mean
     inertias: list[float] = []

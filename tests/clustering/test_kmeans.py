@@ -237,6 +237,16 @@ def test_transform_is_the_distance_to_every_center():
     assert list(model.get_feature_names_out()) == [f"kmeans{k}" for k in range(6)]
 
 
+@pytest.mark.parametrize("far", [1e9, 2e18, 1e19, 1e30])
+def test_given_centers_may_lie_far_beyond_the_rows(far):
+    X = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    init = np.full((3, 4), far) * [[1], [-1], [2]]
+    model = KMeans(3, init=init).fit(X)
+    cost = ((X[:, None].astype(float) - model.cluster_centers_) ** 2).sum(-1)
+    np.testing.assert_array_equal(model.labels_, cost.argmin(1))
+    assert len(set(model.labels_)) == 3 and model.inertia_ == pytest.approx(cost.min(1).sum())
+
+
 def test_empty_cluster_is_refilled():
     X = blobs(N=100)[0]
     start = np.concatenate([X[[0]], np.full((4, 6), 1e3, dtype=np.float32) + np.eye(4, 6, dtype=np.float32)])

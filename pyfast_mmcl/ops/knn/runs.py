@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,6 +73,11 @@ class KMeansRuns:
     def centred(self) -> bool:
         """Whether the rows lie about the origin, so that little cancels where products tell distances."""
         return bool(self._runs.power <= _MOST_OFFSET * self._runs.scatter)
+
+    def reach(self, centers: Tensor) -> bool:
+        """Whether squared distances to ``centers`` [K, D], which the caller may have brought, stay within float32."""
+        farthest = float(np.square(centers.double().numpy()).sum(axis=1).max())
+        return farthest <= max(_MOST_POWER, self._runs.power)
 
     def variance(self) -> float:
         """Mean over features of the variance over rows."""
