@@ -10,6 +10,7 @@ namespace pyfast::knn {
 namespace {
 
 constexpr float nowhere = 0x1p120f;  // squared norm of the centres behind the last
+constexpr float beyond = 0x1p60f;    // the distance to these
 constexpr double up = 1 + 0x1p-20;   // covers the rounding of a bound to float
 
 }  // namespace
@@ -132,6 +133,12 @@ void Runs::assign_block(int64_t b, std::vector<int64_t>& index, std::vector<uint
   moves.clear();
   for (int64_t i = 0; i < count; ++i) {
     const int64_t at = index[static_cast<size_t>(i)];
+    if (upper_[static_cast<size_t>(at)] >= beyond) {
+      // Every centre is so far that the lanes behind the last may seem nearer, or that its square left float.
+      label_[static_cast<size_t>(at)] = 0;
+      upper_[static_cast<size_t>(at)] = std::numeric_limits<float>::infinity();
+      doubtful[static_cast<size_t>(i)] = 1;
+    }
     if (doubtful[static_cast<size_t>(i)]) decide(at);
     const int32_t now = label_[static_cast<size_t>(at)];
     // A centre does not compete with itself.

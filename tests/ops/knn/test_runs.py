@@ -118,6 +118,19 @@ def test_inertia_of_rows_on_their_centers_is_zero(isa):
     assert end == CENTERS_REST and inertias == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("far", [1e18, 2e18, 1e19, 1e25, 1e37])
+def test_centers_whose_squares_leave_float32(isa, far):
+    # Lanes behind the last centre stand 2^60 away: they must not win, wherever the centres are.
+    x = rows(70, 4)
+    for near in (False, True):
+        centers = torch.full((3, 4), far) * torch.tensor([[1.0], [-1.0], [2.0]])
+        centers[1] = x[0] if near else centers[1]
+        runs = KMeansRuns(x)
+        runs.advance(centers.clone(), tol=0.0, steps=0, fresh=True)
+        assert not runs.reach(centers)
+        assert torch.equal(runs.assigned(3).labels, costs_of(x, centers).argmin(1))
+
+
 def test_variance_and_manners():
     x = rows(kind="offset")
     assert KMeansRuns(x).variance() == pytest.approx(float(x.double().var(0, unbiased=False).mean()), rel=1e-12)
