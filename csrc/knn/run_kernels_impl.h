@@ -9,9 +9,9 @@ namespace pyfast::knn::PYFAST_ISA_NAMESPACE {
 namespace {
 
 constexpr float more = 1.0f + 0x1p-22f, less = 1.0f - 0x1p-22f;
-constexpr float proof = 1.0f + 0x1p-20f;       // bounds this far apart decide; float64 would say the same
-constexpr float norm_error = 0x1p-21f;         // of the squared norms and their sum, relative
-constexpr float smallest = 0x1p-119f;          // products below float's normal range
+constexpr float proof = 1.0f + 0x1p-20f;  // bounds this far apart decide; float64 would say the same
+constexpr float norm_error = 0x1p-21f;    // of the squared norms and their sum, relative
+constexpr float smallest = 0x1p-119f;     // products below float's normal range
 
 // Products of R rows with P panels of centres.
 template <int R, int P>
@@ -46,8 +46,8 @@ inline void bound(const RunRows& rows, const CenterPanels& centers, int64_t row,
     const int64_t at = (p + j) * panel;
     const F16 sum = F16::add(own2, F16::load(centers.norm2 + at));
     const F16 d2 = F16::fma(F16::set1(-2), dot[j], sum);
-    const F16 error = F16::fma(slope, F16::load(centers.norm + at),
-                               F16::fma(F16::set1(norm_error), sum, F16::set1(smallest)));
+    const F16 error =
+        F16::fma(slope, F16::load(centers.norm + at), F16::fma(F16::set1(norm_error), sum, F16::set1(smallest)));
     const F16 low = F16::max(F16::sub(d2, error), F16::zero());
     F16::mul(F16::sqrt(low), F16::set1(less)).store(rows.lower + row * centers.panels * panel + at);
     const F16 high = F16::add(d2, error);

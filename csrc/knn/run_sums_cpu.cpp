@@ -9,9 +9,7 @@ namespace pyfast::knn {
 
 // A sum is taken anew where that is less work than following the moves, and where the rows that left were so much
 // longer than those that stay that their rounding would show.
-bool Runs::must_recount(size_t k, int64_t moved) const {
-  return moved >= counts_[k] || mass_[k] < peak_[k] * 0x1p-20;
-}
+bool Runs::must_recount(size_t k, int64_t moved) const { return moved >= counts_[k] || mass_[k] < peak_[k] * 0x1p-20; }
 
 void Runs::follow_moves(int threads) {
   const std::vector<int64_t> moved = count_moves();

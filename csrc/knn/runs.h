@@ -21,7 +21,7 @@ class Runs {
   int64_t rows() const { return n_; }
   int64_t features() const { return d_; }
   int64_t clusters() const { return k_; }
-  double power() const { return power_; }     // sum of the squared norms
+  double power() const { return power_; }      // sum of the squared norms
   double scatter() const { return scatter_; }  // sum of the squared distances to the mean
 
   // Greedy k-means++: writes the rows drawn and returns how many there are, fewer than k where all rows coincide with
@@ -73,9 +73,9 @@ class Runs {
 
   int64_t k_ = 0, panels_ = 0;
   bool bounded_ = false;
-  std::vector<float> lower_, upper_;    // [N, padded], [N]
-  std::vector<int32_t> label_;          // [N], -1 before the first assignment
-  std::vector<float> centers_;          // [K, D] of the last assignment
+  std::vector<float> lower_, upper_;  // [N, padded], [N]
+  std::vector<int32_t> label_;        // [N], -1 before the first assignment
+  std::vector<float> centers_;        // [K, D] of the last assignment
   std::vector<float> words_, center_norm2_, center_norm_, drift_;
   std::vector<std::vector<Move>> moves_;  // of every block of rows
   std::vector<int64_t> entries_;          // what is added to the sums: row, or ~row where it is taken away …

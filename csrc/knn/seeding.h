@@ -8,7 +8,7 @@ namespace pyfast::knn {
 
 struct SeedingArgs {
   // inputs
-  const float* x = nullptr;        // [N, D] contiguous, the rows of a part one after the other
+  const float* x = nullptr;  // [N, D] contiguous, the rows of a part one after the other
   int64_t n = 0, d = 0;
   const double* weights = nullptr;  // [N] >= 0
   const int64_t* starts = nullptr;  // [P + 1] first row of every part

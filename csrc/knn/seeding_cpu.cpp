@@ -89,9 +89,8 @@ class Part {
 
 void seeding_cpu(const SeedingArgs& args) {
   std::vector<Part> workers(static_cast<size_t>(std::max(1, args.threads)), Part(args));
-  parallel_for(args.parts, args.threads, [&](int64_t part, int worker) {
-    workers[static_cast<size_t>(worker)].run(part);
-  });
+  parallel_for(args.parts, args.threads,
+               [&](int64_t part, int worker) { workers[static_cast<size_t>(worker)].run(part); });
 }
 
 }  // namespace pyfast::knn
