@@ -49,7 +49,7 @@ def test_a_folder_of_pictures_is_trained_on(tmp_path):
         ("x,label\nno.png,a\n2,b\n", (), ("line 2", "no.png")),
         ("x,label\n1,a\n2,b\n3,a\n4,b\n", ("--scenario", "dil"), ("task or domain",)),
         ("x,label\n1,a\n2,b\n3,a\n4,b\n", ("--stream-set", "imagesize=3"), ("imagesize", "image_size")),
-        ("x,label\n1,a\n2,b\n3,a\n4,b\n", ("--stream-set", "missing=x"), ("--stream-set", "missing")),
+        ("x,label\n1,a\n2,b\n3,a\n4,b\n", ("--stream-set", "missing=x"), ("missing", "expected", "'x'")),
         ("x,label\n1,a\n2,b\n3,a\n4,b\n", ("--stream-set", "missing"), ("--stream-set expects",)),
         ("x,label\n1,a\n2,b\n", (), ("no test rows",)),
     ],

@@ -329,10 +329,10 @@ class Stop(Part):
     """Ends the run at a step."""
 
     def __init__(self, step):
-        self.step = step
+        self.step_ = step  # with an underscore: where a run ends is no setting of it
 
     def after_step(self, learner, batch, out):
-        if learner.step == self.step:
+        if learner.step == self.step_:
             raise Stopped
 
 

@@ -62,10 +62,11 @@ class Cut(Part):
     """Kills the run in ``hook`` of the given step; never without a step."""
 
     def __init__(self, hook="", step=-1):
-        self.hook, self.step = hook, step
+        # With an underscore: where a run is killed is no setting of it.
+        self.hook_, self.step_ = hook, step
 
     def _maybe(self, learner, hook):
-        if hook == self.hook and learner.step >= self.step >= 0:
+        if hook == self.hook_ and learner.step >= self.step_ >= 0:
             raise Killed
 
     def extend(self, learner, batch):
