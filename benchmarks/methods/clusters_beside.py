@@ -19,11 +19,9 @@ TEXT = (
     "the noisier the runs, the less this says); better or worse, where the 95 % Student interval of the difference, "
     "paired by seed, lies on one side of zero. Fewer than three seeds have no verdict. Speed is the peer's CPU seconds "
     "divided by ours, the geometric mean over seeds: the runs were made in turns on a machine that did other work too, "
-    "so that the ratio counts and not the seconds. Sets of a few thousand rows and up to some 20 clusters are small "
-    "for k-means: scikit-learn is faster there, ours from large N · K on (see the whole fits of k-means). The network "
-    "of the others is bound by its products, which ours runs at about twice the rate of torch's choice on this CPU; "
-    'bf16 is the same with Training(precision="bf16"), which ClustPy has no switch for. Rows of several commits are '
-    "mixed (see each table)."
+    "so that the ratio counts and not the seconds. The deep methods are bound by the products of their networks, which "
+    "ours runs at about twice the rate of torch's choice on this CPU in float32; bf16 is the same with "
+    'Training(precision="bf16"), which ClustPy has no switch for. Rows of several commits are mixed (see each table).'
 )
 WITHIN, BETTER, WORSE, FEW = "within one sd", "better", "worse", "too few seeds"
 LEAST_SEEDS = 3
