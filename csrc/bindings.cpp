@@ -153,7 +153,11 @@ py::tuple runs_advance(pyfast::knn::Runs& runs, const py::object& centers, bool 
   {
     py::gil_scoped_release release;
     if (fresh) runs.begin(c.shape[0]);
-    end = runs.advance(c.as<float>(), tol, steps, inertias, threads);
+    // Ctrl-C must not wait for the end of a long run.
+    end = runs.advance(c.as<float>(), tol, steps, inertias, threads, [] {
+      const py::gil_scoped_acquire hold;
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    });
   }
   return py::make_tuple(static_cast<int>(end), inertias);
 }

@@ -3,6 +3,7 @@
 // Reference: Elkan, Using the triangle inequality to accelerate k-means, ICML 2003.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "knn/kernels.h"
@@ -34,7 +35,9 @@ class Runs {
   // Lloyd's steps from centers [K, D], which it moves: at most `steps`, ended earlier by labels that repeat, centres
   // that move by at most tol (squared, all together), or an empty cluster. But for repeated labels and an empty cluster
   // a last assignment follows, so that labels are those of the centres. Appends the inertia of every assignment.
-  RunEnd advance(float* centers, double tol, int64_t steps, std::vector<double>& inertias, int threads);
+  // `between` is called before every step and may throw, which leaves the centres of the step before.
+  RunEnd advance(float* centers, double tol, int64_t steps, std::vector<double>& inertias, int threads,
+                 const std::function<void()>& between);
 
   // Of the last assignment: sums float64 [K, D], counts [K], labels [N] and squared distances float64 [N].
   void give(double* sums, int64_t* counts, int64_t* labels, double* costs, int threads);

@@ -163,9 +163,11 @@ void Runs::decide(int64_t i) {
   upper_[static_cast<size_t>(i)] = static_cast<float>(std::sqrt(best) * up);
 }
 
-RunEnd Runs::advance(float* centers, double tol, int64_t steps, std::vector<double>& inertias, int threads) {
+RunEnd Runs::advance(float* centers, double tol, int64_t steps, std::vector<double>& inertias, int threads,
+                     const std::function<void()>& between) {
   RunEnd end = RunEnd::out_of_steps;
   for (int64_t step = 0; step < steps && end == RunEnd::out_of_steps; ++step) {
+    between();
     const bool moved = assign(centers, threads);
     inertias.push_back(inertia(threads));
     if (!moved) return RunEnd::labels_repeat;

@@ -7,7 +7,6 @@ float64 without any rounding, so their order does not matter.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from pyfast_mmcl._errors import InputError
 from pyfast_mmcl.clustering import inputs
 from pyfast_mmcl.clustering.inputs import CACHE_BYTES, Rows, slices
 from pyfast_mmcl.clustering.lloyd import Sums, block_step
+from pyfast_mmcl.train.identity import shortened, told
 from pyfast_mmcl.train.memory.wire import Wire
 
 Ready = TypeVar("Ready")
@@ -165,21 +165,22 @@ def together(prepare: Callable[[], Ready], processes: Any, settings: Mapping[str
     ready, failure = None, None
     try:
         ready = prepare()
-    except InputError as error:
+    except (ValueError, TypeError) as error:
         failure = error
-    told = wire.say(
-        {"problem": None if failure is None else str(failure), **{name: _told(x) for name, x in settings.items()}}
-    )
+    problem = None if failure is None else str(failure)
+    answers = wire.say({"problem": problem, **{name: repr(told(value)) for name, value in settings.items()}})
     try:
-        wire.refuse([answer["problem"] for answer in told])
+        wire.refuse([answer["problem"] for answer in answers])
     except InputError as error:
         raise error from failure
-    for name in settings:
-        for rank, answer in enumerate(told):
-            if answer[name] != told[0][name]:
+    # A policy on one and its name on another are settings of different names.
+    for name in dict.fromkeys(name for answer in answers for name in answer):
+        for rank, answer in enumerate(answers):
+            if answer.get(name) != answers[0].get(name):
+                first, other = (shortened(one.get(name, "not set")) for one in (answers[0], answer))
                 raise InputError(
-                    f"{owner} over {wire.world} processes: {name} is {told[0][name]} on rank 0 and {answer[name]} on "
-                    f"rank {rank}; give all processes the same."
+                    f"{owner} over {wire.world} processes: {name} is {first} on rank 0 and {other} on rank {rank}; "
+                    f"give all processes the same."
                 )
     return ready  # type: ignore[return-value]
 
@@ -205,14 +206,6 @@ def _group(processes: Any) -> dist.ProcessGroup:
     if not isinstance(processes, dist.ProcessGroup):
         raise InputError(f"processes must be None, 'all' or a group of torch.distributed, got {processes!r}.")
     return processes
-
-
-def _told(value: Any) -> str:
-    """A parameter as the other processes are told it: an array by its shape and a hash."""
-    if not hasattr(value, "shape"):
-        return repr(value)[:200]
-    array = np.ascontiguousarray(torch.as_tensor(value).detach().cpu().numpy())
-    return f"{list(array.shape)} numbers ({hashlib.sha256(array.tobytes()).hexdigest()[:8]})"
 
 
 def shared_seed(rng: np.random.Generator, rows: SharedRows) -> np.random.Generator:

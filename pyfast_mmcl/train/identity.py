@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 _MOST = 3  # settings that an error names
+_LONGEST = 60  # letters of a setting in an error
 _NONE = object()
 
 
@@ -68,5 +69,9 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _short(settings: Mapping[str, Any], name: str) -> str:
     if name not in settings:
         return "not set"
-    text = repr(settings[name])
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return shortened(repr(settings[name]))
+
+
+def shortened(text: str) -> str:
+    """The beginning of a setting that is too long for a sentence."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}…"

@@ -19,6 +19,17 @@ def plain_lloyd(X, centers, iterations):
     return centers
 
 
+def odd_rows(rng, N, shape):
+    X = rng.normal(size=(N, 3))
+    if shape == "duplicates":
+        X = np.round(X)
+    if shape == "outliers":
+        X[rng.random(N) < 0.2] *= 1e3
+    if shape == "zeros":
+        X[rng.random(N) < 0.5] = 0
+    return read_rows(X.astype(np.float32))
+
+
 def rows_and_start(N=300, D=5, K=8, seed=0):
     X = np.random.default_rng(seed).normal(size=(N, D)).astype(np.float32)
     rows = read_rows(X)
@@ -58,14 +69,7 @@ def test_stops_when_labels_repeat_or_centers_rest():
 )
 def test_inertia_never_increases(seed, N, K, shape, metric):
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(N, 3))
-    if shape == "duplicates":
-        X = np.round(X)
-    if shape == "outliers":
-        X[rng.random(N) < 0.2] *= 1e3
-    if shape == "zeros":
-        X[rng.random(N) < 0.5] = 0
-    rows = read_rows(X.astype(np.float32))
+    rows = odd_rows(rng, N, shape)
     rows = rows.unit() if metric == "cosine" else rows
     # Starts outside the data leave clusters empty.
     start = torch.from_numpy(rng.normal(size=(min(K, N), 3)) * rng.choice([0.1, 10])).float()
@@ -93,14 +97,7 @@ def test_inertia_never_increases(seed, N, K, shape, metric):
 )
 def test_compiled_runs_are_the_loop(seed, N, K, shape, tol):
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(N, 3))
-    if shape == "duplicates":
-        X = np.round(X)
-    if shape == "outliers":
-        X[rng.random(N) < 0.2] *= 1e3
-    if shape == "zeros":
-        X[rng.random(N) < 0.5] = 0
-    rows = read_rows(X.astype(np.float32))
+    rows = odd_rows(rng, N, shape)
     # Starts outside the data leave clusters empty.
     start = torch.from_numpy(rng.normal(size=(min(K, N), 3)) * rng.choice([0.1, 10])).float()
     ours = lloyd(rows, start, tol=tol, max_iter=8)

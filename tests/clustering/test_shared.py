@@ -12,7 +12,7 @@ from pyfast_mmcl.clustering import shared
 from pyfast_mmcl.clustering.augmentation.rim import RIM
 from pyfast_mmcl.clustering.deep import Training
 from pyfast_mmcl.clustering.kmeans import KMeans
-from pyfast_mmcl.clustering.shared import grid
+from pyfast_mmcl.clustering.shared import grid, together
 from tests.check import assert_same_bits, raises_sentence
 from tests.processes import pool
 
@@ -121,7 +121,7 @@ def with_nan():
         (rows(9, D=3), {}, "7 on rank 0 and 3 on rank 1"),
         (rows(9), {"tol": -1.0}, "rank 1 reports: tol must be"),
         (rows(9), {"n_clusters": 3}, "n_clusters is 2 on rank 0 and 3 on rank 1"),
-        (rows(9), {"init": rows(2)}, "init is 'auto' on rank 0 and [2, 7] numbers"),
+        (rows(9), {"init": rows(2)}, "init is 'auto' on rank 0 and 'float32 (2, 7) "),
         (rows(9), {"random_state": "one"}, "rank 1 reports: random_state"),
     ],
     ids=["nan", "one axis", "no rows", "width", "parameter", "other parameter", "other start", "seed"],
@@ -132,6 +132,30 @@ def test_an_error_on_one_process_is_one_sentence_on_all(X, parameters, words):
         with raises_sentence(InputError, words):
             raise answer
     assert str(answers[0]) == str(answers[1])
+
+
+def prepared(group, settings, error):
+    def prepare():
+        if error is not None:
+            raise error
+
+    return together(prepare, group, settings, "X")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"a": 1}, TypeError("no len"), "X over 2 processes: rank 1 reports: no len"),
+        ({"a": 1, "b.c": 2}, None, "b.c is not set on rank 0 and 2 on rank 1"),
+        ({}, None, "a is 1 on rank 0 and not set on rank 1"),
+        ({"a": "x" * 300}, None, "on rank 1"),
+    ],
+    ids=["type", "one more", "one less", "long"],
+)
+def test_processes_that_prepare_otherwise_are_told_apart(settings, error, words):
+    for answer in pool().run(prepared, (0, 1), ({"a": 1}, None), (settings, error)):
+        with raises_sentence(InputError, words):
+            raise answer
 
 
 def trained(group, X, parameters):

@@ -108,6 +108,8 @@ class KMeansRuns:
 
         Args:
             fresh: begin a run, instead of going on from the last labels.
+
+        Signals are heeded between steps: Ctrl-C leaves the centres of the last one.
         """
         end, inertias = self._runs.advance(_native.capsule(centers), fresh, tol, steps, self._threads(len(centers)))
         return end, inertias

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -129,6 +131,27 @@ def test_centers_whose_squares_leave_float32(isa, far):
         runs.advance(centers.clone(), tol=0.0, steps=0, fresh=True)
         assert not runs.reach(centers)
         assert torch.equal(runs.assigned(3).labels, costs_of(x, centers).argmin(1))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_an_interrupt_does_not_wait_for_the_end_of_a_run():
+    x = rows(20_000, 32)
+    runs, done, cut = KMeansRuns(x), x[:64].clone(), x[:64].clone()
+    end, _ = runs.advance(done, tol=0.0, steps=10_000, fresh=True)
+    assert end == LABELS_REPEAT
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(KeyboardInterrupt):
+            runs.advance(cut, tol=0.0, steps=10_000, fresh=True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not torch.equal(cut, done)
 
 
 def test_variance_and_manners():
